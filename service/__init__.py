@@ -1,0 +1,1 @@
+"""The HTTP service. Starts without torch."""
