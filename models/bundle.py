@@ -59,7 +59,9 @@ class Picture(Record):
     """
 
     method: Literal["resize", "ink"] = "resize"
-    box: tuple[int, int] | None = Field(None, description="height and width in pixels that the ink is scaled to fit")
+    box: tuple[int, int] | None = Field(
+        default=None, description="height and width in pixels that the ink is scaled to fit"
+    )
     background: Literal["black", "white"] = "white"
 
     @model_validator(mode="after")
@@ -126,12 +128,14 @@ class Budget(Record):
     timesteps: Timesteps
     file: FileName
     precision: Literal["int8", "float32"]
-    accuracy: Accuracy | None = Field(None, description="null when there were no labels")
-    temperature: float = Field(1.0, gt=0, description="probabilities are softmax(logits / temperature)")
+    accuracy: Accuracy | None = Field(default=None, description="null when there were no labels")
+    temperature: float = Field(default=1.0, gt=0, description="probabilities are softmax(logits / temperature)")
     mean_spikes: tuple[float, ...] | None = Field(
-        None, description="per layer: unit spikes an image, over the accuracy's samples"
+        default=None, description="per layer: unit spikes an image, over the accuracy's samples"
     )
-    mean_synops: tuple[float, ...] | None = Field(None, description="per layer: synaptic operations an image, likewise")
+    mean_synops: tuple[float, ...] | None = Field(
+        default=None, description="per layer: synaptic operations an image, likewise"
+    )
 
 
 class Edge(Record):
@@ -142,7 +146,9 @@ class Edge(Record):
     )
     kind: Literal["conv", "linear", "identity"]
     fan_out: int = Field(ge=1, description="synapses that one unit spike reaches, borders aside")
-    pool_window: int = Field(1, ge=1, description="spikes summed by a pool on the way (its divisor is in the weights)")
+    pool_window: int = Field(
+        default=1, ge=1, description="spikes summed by a pool on the way (its divisor is in the weights)"
+    )
 
 
 class Layer(Record):
@@ -190,7 +196,7 @@ class Manifest(Record):
     budgets: tuple[Budget, ...] = Field(min_length=1)
     layers: tuple[Layer, ...] = Field(min_length=1)
     connections: tuple[Connection, ...] = Field(min_length=1)
-    made_by: str = Field("", description="the command that made this bundle")
+    made_by: str = Field(default="", description="the command that made this bundle")
     files: dict[FileName, Sha256] = Field(description="sha256 of every other file of the bundle")
 
     def budget(self, timesteps: int) -> Budget | None:

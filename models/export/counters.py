@@ -1,0 +1,67 @@
+"""The outputs ``spikes`` and ``synops``: exact integers in float64, per image and spiking layer.
+
+A layer's spikes are summed over time and channels, then along columns with each edge's column weights, in float32,
+which is exact below 2²⁴ (checked here). What is left, a few numbers a row of the map, is brought together for all
+layers, cast to float64 once, and weighed there: a runtime without 64-bit arithmetic leaves only that to another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+import numpy as np
+
+from models.export import counting
+from models.export.graph import Array, Graph, Signal
+from models.export.writer import DOUBLE, Writer
+
+_EXACT = 2**24
+
+
+def write(writer: Writer, graph: Graph, totals: Mapping[str, str]) -> None:
+    """Write both outputs. ``totals`` names, for each layer, the tensor of its unit spikes summed over time.
+
+    Raises ValueError when a layer is so large that float32 would lose count.
+    """
+    signals = graph.signals()
+    partials: list[str] = []
+    weights: list[Array] = []  # per partial number, what it adds to (spikes, synops) of each layer
+    for index, layer in enumerate(graph.layers):
+        signal = signals[layer.name]
+        edges = counting.edges(graph, layer)
+        columns = [np.ones(signal.shape[2] if len(signal.shape) == 3 else 1)]
+        columns += [edge.columns for edge in edges if not any(np.array_equal(edge.columns, c) for c in columns)]
+        columns = [c for i, c in enumerate(columns) if not any(np.array_equal(c, d) for d in columns[:i])]
+        _check(layer.name, signal, columns, layer.levels * graph.timesteps)
+        partials.append(_partial(writer, layer.name, totals[layer.name], signal, np.stack(columns, 1)))
+        rows = signal.shape[1] if len(signal.shape) == 3 else 1
+        weight = np.zeros((rows, len(columns), 2, len(graph.layers)))
+        weight[:, 0, 0, index] = 1
+        for edge in edges:
+            column = next(i for i, c in enumerate(columns) if np.array_equal(c, edge.columns))
+            weight[:, column, 1, index] += edge.fan * edge.rows
+        weights.append(weight.reshape(-1, 2, len(graph.layers)))
+    together = writer.op("Concat", partials, "counts/float32", axis=1) if len(partials) > 1 else partials[0]
+    numbers = writer.op("Cast", [together], "counts/float64", to=DOUBLE)
+    matrix = np.concatenate(weights)
+    for position, output in enumerate(("spikes", "synops")):
+        writer.op("MatMul", [numbers, writer.constant(f"counts/{output}", matrix[:, position])], output)
+
+
+def _check(name: str, signal: Signal, columns: list[Array], maximum: int) -> None:
+    per_row = signal.shape[0] * maximum * max(float(c.sum()) for c in columns)
+    if per_row >= _EXACT:
+        raise ValueError(f"{name}: a row of {prod(signal.shape)} neurons can count to {per_row:.0f}, beyond float32")
+
+
+def _partial(writer: Writer, name: str, total: str, signal: Signal, columns: Array) -> str:
+    """[B, C, H, W] → [B, H·k], sums over channels and weighted columns; [B, N] → [B, 1]."""
+    axis = writer.constant("counts/axis", np.array([1], np.int64))
+    if len(signal.shape) == 1:
+        return writer.op("ReduceSum", [total, axis], f"{name}/count", keepdims=1)
+    summed = writer.op("ReduceSum", [total, axis], f"{name}/channels", keepdims=0)
+    weighted = writer.op(
+        "MatMul", [summed, writer.constant(f"{name}/columns", columns.astype(np.float32))], f"{name}/rows"
+    )
+    return writer.op("Flatten", [weighted], f"{name}/count", axis=1)

@@ -1,0 +1,349 @@
+"""A `Graph` as ONNX, unrolled over its time-steps.
+
+Spikes stay exact: they are integers 0..L (or sums of them up to 255), so QuantizeLinear and DequantizeLinear around
+them lose nothing, and a provider that fuses the pair runs the convolution in 8 bits. Membranes and currents are
+float32, in units of the threshold. T-GIM is multiplications and additions over the split steps, which providers fuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from models.export import counters
+from models.export.graph import (
+    IMAGES,
+    Add,
+    Affine,
+    AvgPool,
+    Conv,
+    Flatten,
+    Graph,
+    Linear,
+    Neurons,
+    Node,
+    Normalise,
+    Spikes,
+    Weighted,
+    Window,
+    fold_norms,
+    scaled,
+)
+from models.export.quantisation import UINT8_MAX, quantise
+from models.export.writer import DOUBLE, FLOAT, Writer
+
+Precision = Literal["int8", "float32"]
+
+
+def lower(graph: Graph, precision: Precision) -> bytes:
+    """The ONNX file of a graph: input ``images``, outputs ``logits``, ``spikes`` and ``synops``.
+
+    Raises ValueError when the graph has a part that cannot be written, or counts that float32 could not hold.
+    """
+    graph = fold_norms(graph)
+    writer = Writer()
+    lowering = _Lowering(graph, precision, writer)
+    logits = lowering.run()
+    writer.op("Identity", [logits], "logits")
+    counters.write(writer, graph, {layer.name: lowering.total(layer.name) for layer in graph.layers})
+    classes, layers = graph.signals()[graph.nodes[-1].name].shape, (len(graph.layers),)
+    outputs = [("logits", FLOAT, classes), ("spikes", DOUBLE, layers), ("synops", DOUBLE, layers)]
+    model = writer.model([(IMAGES, FLOAT, graph.input_shape)], outputs)
+    return bytes(model.SerializeToString())
+
+
+@dataclass
+class _Value:
+    """A signal as tensors: one without time, or all time-steps in one (time first), or one tensor for each.
+
+    Spikes are held as whole numbers, or as averages of such where a pool has summed them.
+    """
+
+    once: str | None = None
+    stacked: str | None = None
+    steps: list[str] | None = None
+
+
+class _Lowering:
+    def __init__(self, graph: Graph, precision: Precision, writer: Writer) -> None:
+        self.graph = graph
+        self.precision = precision
+        self.writer = writer
+        self.signals = graph.signals()
+        self.values = {IMAGES: _Value(once=IMAGES)}
+        self.totals: dict[str, str] = {}
+        self.integers: dict[str, str] = {}
+        self.gains = _gains(graph)
+
+    def run(self) -> str:
+        """Write every node; returns the tensor of the logits."""
+        for node in self.graph.nodes:
+            self.values[node.name] = self._lower(node)
+        return self.total(self.graph.nodes[-1].name)
+
+    # A signal in the form that is needed
+
+    def total(self, name: str) -> str:
+        """The signal summed over time; itself where it has no time axis."""
+        if (once := self.values[name].once) is not None:
+            return once
+        if name not in self.totals:
+            self.totals[name] = self.writer.sum(self._steps(name), f"{name}/total")
+        return self.totals[name]
+
+    def _steps(self, name: str) -> list[str]:
+        value = self.values[name]
+        if value.once is not None:
+            return [value.once] * self.graph.timesteps
+        if value.steps is None:
+            assert value.stacked is not None
+            value.steps = self.writer.split(value.stacked, self.graph.timesteps, f"{name}/step")
+        return value.steps
+
+    def _stacked(self, name: str) -> str:
+        value = self.values[name]
+        if value.once is not None:
+            return value.once
+        if value.stacked is None:
+            assert value.steps is not None
+            value.stacked = self._concat(value.steps, f"{name}/stacked")
+        return value.stacked
+
+    def _concat(self, tensors: list[str], output: str) -> str:
+        return tensors[0] if len(tensors) == 1 else self.writer.op("Concat", tensors, output, axis=0)
+
+    def _each(self, source: str, output: str, apply: Callable[[str, str], str]) -> _Value:
+        """Apply (tensor, output) → output to a signal, at each step when it has a time axis."""
+        if (once := self.values[source].once) is not None:
+            return _Value(once=apply(once, output))
+        return _Value(steps=[apply(tensor, f"{output}/{t}") for t, tensor in enumerate(self._steps(source), 1)])
+
+    # Nodes
+
+    def _lower(self, node: Node) -> _Value:
+        match node:
+            case Normalise():
+                return self._normalise(node)
+            case Linear(head=True):
+                return self._head(node)
+            case Conv() | Linear():
+                return self._weighted(node)
+            case Affine():
+                return self._affine(node)
+            case Add():
+                return self._add(node)
+            case AvgPool() | Flatten():
+                return self._reshaped(node)
+            case Neurons():
+                return self._neurons(node)
+            case _:
+                raise ValueError(f"{node.name}: {type(node).__name__} cannot be written as ONNX")
+
+    def _normalise(self, node: Normalise) -> _Value:
+        tensor, writer = node.inputs[0], self.writer
+        if node.mean.any():
+            tensor = writer.op(
+                "Sub", [tensor, writer.channels(f"{node.name}/mean", node.mean, 3)], f"{node.name}/centred"
+            )
+        if (node.std != 1).any():
+            tensor = writer.op("Div", [tensor, writer.channels(f"{node.name}/std", node.std, 3)], node.name)
+        return _Value(once=tensor)
+
+    def _affine(self, node: Affine) -> _Value:
+        writer, rank = self.writer, len(self.signals[node.name].shape)
+        scale = writer.channels(f"{node.name}/scale", node.scale, rank)
+        shift = writer.channels(f"{node.name}/shift", node.shift, rank)
+        unit = self._unit(node.inputs[0])
+
+        def apply(tensor: str, output: str) -> str:
+            tensor = writer.times(tensor, unit, f"{output}/value")
+            return writer.op("Add", [writer.op("Mul", [tensor, scale], f"{output}/scaled"), shift], output)
+
+        return self._each(node.inputs[0], node.name, apply)
+
+    def _unit(self, name: str) -> float:
+        """What a signal's tensor has to be multiplied with to give its value."""
+        spikes = self.signals[name].spikes
+        return 1.0 if spikes is None else spikes.unit * spikes.window
+
+    def _reshaped(self, node: AvgPool | Flatten) -> _Value:
+        source = node.inputs[0]
+
+        def apply(tensor: str, output: str) -> str:
+            if isinstance(node, Flatten):
+                return self.writer.op("Flatten", [tensor], output)
+            if node.window.kernel == self.signals[source].shape[1:]:
+                return self.writer.op("GlobalAveragePool", [tensor], output)
+            attributes = _window_attributes(node.window)
+            del attributes["dilations"]
+            return self.writer.op("AveragePool", [tensor], output, count_include_pad=1, **attributes)
+
+        if self._only_read_out(node):
+            return _Value(once=apply(self.total(source), node.name))
+        return self._each(source, node.name, apply)
+
+    def _only_read_out(self, node: Node) -> bool:
+        """Whether the read-out alone sees this node: then it works on the sum over time, once instead of T times."""
+        return all(
+            (isinstance(reader, Linear) and reader.head)
+            or (isinstance(reader, AvgPool | Flatten) and self._only_read_out(reader))
+            for reader in self.graph.consumers(node.name)
+        )
+
+    def _head(self, node: Linear) -> _Value:
+        """The read-out in float32: its sums over whole maps would not fit 8 bits, and it is small."""
+        source = node.inputs[0]
+        mean = 1 / self.graph.timesteps if self.signals[source].timed else 1.0
+        tensor = self.total(source)
+        weight = self.writer.constant(
+            f"{node.name}/weight", (node.weight * self._unit(source) * mean).T.astype(np.float32)
+        )
+        return _Value(once=self._biased(node, self.writer.op("MatMul", [tensor, weight], f"{node.name}/product")))
+
+    def _biased(self, node: Linear, product: str) -> str:
+        bias = self.writer.constant(f"{node.name}/bias", node.bias.astype(np.float32))
+        return self.writer.op("Add", [product, bias], node.name)
+
+    def _weighted(self, node: Weighted) -> _Value:
+        """A convolution or matrix product; of spikes with 8-bit weights where the precision asks for them."""
+        source = node.inputs[0]
+        signal = self.signals[source]
+        node = scaled(node, np.full(len(node.weight), self.gains.get(node.name, 1.0)))
+        node = replace(node, weight=node.weight * self._unit(source))
+        if signal.spikes is not None and self.precision == "int8" and signal.spikes.maximum <= UINT8_MAX:
+            tensor, weight = self._uint8(source, signal.spikes), self._int8(node, signal.spikes)
+        else:
+            tensor = self._stacked(source)
+            weight = self.writer.constant(f"{node.name}/weight", _layout(node, node.weight).astype(np.float32))
+        if isinstance(node, Conv):
+            bias = self.writer.constant(f"{node.name}/bias", node.bias.astype(np.float32))
+            attributes = _window_attributes(node.window)
+            output = self.writer.op("Conv", [tensor, weight, bias], node.name, group=node.groups, **attributes)
+        else:
+            output = self._biased(node, self.writer.op("MatMul", [tensor, weight], f"{node.name}/product"))
+        return _Value(stacked=output) if signal.timed else _Value(once=output)
+
+    def _uint8(self, source: str, spikes: Spikes) -> str:
+        """The spikes' exact passage through uint8, once for all that read them."""
+        if source not in self.integers:
+            scale = self.writer.scalar(1 / spikes.window)
+            zero = self.writer.constant("uint8/zero", np.array(0, np.uint8))
+            packed = self.writer.op("QuantizeLinear", [self._stacked(source), scale, zero], f"{source}/uint8")
+            self.integers[source] = self.writer.op("DequantizeLinear", [packed, scale, zero], f"{source}/spikes")
+        return self.integers[source]
+
+    def _int8(self, node: Weighted, spikes: Spikes) -> str:
+        integers, scale = quantise(node.weight, spikes.maximum)
+        parts = [
+            self.writer.constant(f"{node.name}/int8", _layout(node, integers)),
+            self.writer.constant(f"{node.name}/scale", scale),
+            self.writer.constant(f"{node.name}/zero", np.zeros(len(scale), np.int8)),
+        ]
+        return self.writer.op("DequantizeLinear", parts, f"{node.name}/weight", axis=0 if isinstance(node, Conv) else 1)
+
+    def _add(self, node: Add) -> _Value:
+        gain = self.gains.get(node.name, 1.0)
+        terms = []
+        for name in node.inputs:
+            # Currents carry the gain already, from the weights that made them.
+            factor = 1.0 if self.signals[name].spikes is None else self._unit(name) * gain
+            apply = _scale_by(self.writer, factor)
+            terms.append(self._each(name, f"{node.name}/{name}", apply))
+        self_timed = self.signals[node.name].timed
+        lists = [term.steps or [str(term.once)] * (self.graph.timesteps if self_timed else 1) for term in terms]
+        sums = [self.writer.sum(tensors, f"{node.name}/{t}") for t, tensors in enumerate(zip(*lists, strict=True), 1)]
+        return _Value(steps=sums) if self_timed else _Value(once=sums[0])
+
+    def _neurons(self, node: Neurons) -> _Value:
+        source, writer = node.inputs[0], self.writer
+        currents = self._currents(node, self._steps(source))
+        factor = 1 / node.threshold if source not in self.gains else 1.0
+        membrane: str | None = None
+        spikes = []
+        for t, current in enumerate(currents, 1):
+            name = f"{node.name}/{t}"
+            current = writer.times(current, factor, f"{name}/current")
+            leak = 1.0 if node.leak is None else node.leak
+            if membrane is not None:
+                carried = writer.times(membrane, leak, f"{name}/carried")
+                current = writer.op("Add", [carried, current], f"{name}/charged")
+            elif node.initial:
+                carried = writer.scalar(leak * node.initial / node.threshold)
+                current = writer.op("Add", [current, carried], f"{name}/charged")
+            fired = writer.op("Floor", [current], f"{name}/floor")
+            limits = [writer.scalar(0), writer.scalar(node.levels)]
+            spikes.append(writer.op("Clip", [fired, *limits], f"{name}/spikes"))
+            if t < len(currents):
+                membrane = writer.op("Sub", [current, spikes[-1]], f"{name}/membrane")
+        if node.factored:
+            return _Value(once=writer.sum(spikes, f"{node.name}/total"))
+        return _Value(steps=spikes)
+
+    def _currents(self, node: Neurons, inputs: list[str]) -> list[str]:
+        """T-GIM: the current of each step from those of all."""
+        if node.mixing is None:
+            return inputs
+        if node.mixing.ndim == 1:
+            return [
+                self.writer.times(tensor, gain, f"{node.name}/{t}/mixed")
+                for t, (tensor, gain) in enumerate(zip(inputs, node.mixing, strict=True), 1)
+            ]
+        mixed = []
+        for t, row in enumerate(node.mixing, 1):
+            terms = [
+                self.writer.times(tensor, weight, f"{node.name}/{t}/from{j}")
+                for j, (tensor, weight) in enumerate(zip(inputs, row, strict=True), 1)
+            ]
+            mixed.append(self.writer.sum(terms, f"{node.name}/{t}/mixed"))
+        return mixed
+
+
+def _scale_by(writer: Writer, factor: float) -> Callable[[str, str], str]:
+    return lambda tensor, output: writer.times(tensor, factor, output)
+
+
+def _layout(node: Weighted, weight: Any) -> Any:
+    """ONNX multiplies rows from the left: a matrix is stored [in, out]."""
+    return weight if isinstance(node, Conv) else weight.T
+
+
+def _window_attributes(window: Window) -> dict[str, list[int]]:
+    return {
+        "kernel_shape": list(window.kernel),
+        "strides": list(window.stride),
+        "pads": [*window.padding, *window.padding],
+        "dilations": list(window.dilation),
+    }
+
+
+def _gains(graph: Graph) -> dict[str, float]:
+    """Where 1/θ goes into the weights that make a layer's current: by name of the nodes between, the factor."""
+    gains: dict[str, float] = {}
+    for layer in graph.layers:
+        makers = _makers(graph, layer.inputs[0])
+        if layer.threshold != 1 and makers is not None:
+            gains |= dict.fromkeys(makers, 1 / layer.threshold)
+    return gains
+
+
+def _makers(graph: Graph, name: str) -> list[str] | None:
+    """The sums and weighted nodes that make a current and nothing else; None when it cannot be told apart."""
+    signals = graph.signals()
+    node = next((n for n in graph.nodes if n.name == name), None)
+    if node is None or len(graph.consumers(name)) != 1:
+        return None
+    if isinstance(node, Weighted):
+        return [name]
+    if not isinstance(node, Add):
+        return None
+    makers = [name]
+    for source in node.inputs:
+        if signals[source].spikes is None:
+            more = _makers(graph, source)
+            if more is None:
+                return None
+            makers += more
+    return makers

@@ -1,0 +1,93 @@
+"""Recipes: everything that determines a trained network, under a name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from models import networks
+from models.data import dataset
+from models.neuron import Tgim
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is made and trained.
+
+    ``architecture`` and ``parameters`` name a builder of `models.networks` and what the data set does not say.
+    ``learning_rate`` is the peak, after a warm-up over ``warmup`` of the steps, of a cosine down to zero.
+    ``distillation`` weighs the divergence of the smaller budgets from the largest against their cross-entropy.
+    """
+
+    name: str
+    description: str
+    dataset: str
+    architecture: str
+    parameters: Mapping[str, Any]
+    budgets: tuple[int, ...]
+    levels: int
+    tgim: Tgim
+    epochs: int
+    batch: int = 64
+    learning_rate: float = 4e-3
+    weight_decay: float = 2e-2
+    warmup: float = 0.1
+    distillation: float = 1.0
+    seed: int = 1
+
+    def arguments(self) -> dict[str, Any]:
+        """The builder's arguments, as they stand in a bundle's manifest too."""
+        data = dataset(self.dataset)
+        return {
+            "channels": data.input.channels,
+            "classes": len(data.classes),
+            **self.parameters,
+            "budgets": list(self.budgets),
+            "levels": self.levels,
+            "tgim": self.tgim,
+            "mean": list(data.input.mean),
+            "std": list(data.input.std),
+        }
+
+    def build(self) -> networks.Network:
+        """The untrained network."""
+        return networks.build(self.architecture, self.arguments())
+
+
+_MNIST = Recipe(
+    name="mnist",
+    description=(
+        "Handwritten digits at 28×28, from a network of six spiking convolutions with the factored T-GIM: "
+        "one convolution a layer whatever the number of time-steps."
+    ),
+    dataset="mnist",
+    architecture="vgg",
+    parameters={"widths": [[16, 16], [32, 32], [64, 64]]},
+    budgets=(1, 2, 4, 8),
+    levels=2,
+    tgim="factored",
+    epochs=80,
+)
+
+RECIPES: Mapping[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        _MNIST,
+        dataclasses.replace(
+            _MNIST,
+            name="mnist-full",
+            description="Handwritten digits at 28×28: the network of `mnist` with the full T×T T-GIM.",
+            budgets=(1, 2, 4),
+            tgim="full",
+        ),
+    )
+}
+
+
+def recipe(name: str) -> Recipe:
+    """Look a recipe up. Raises ValueError for an unknown name."""
+    if name not in RECIPES:
+        raise ValueError(f"unknown recipe {name!r}; there are {', '.join(sorted(RECIPES))}")
+    return RECIPES[name]
