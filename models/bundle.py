@@ -28,6 +28,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 MAX_TIMESTEPS = 1024
+# The repository folder of the models that come with the package.
+ZOO = Path(__file__).parent / "zoo"
 
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]

@@ -5,8 +5,8 @@
 """
 
 from models.bench.harness import Alternative, Comparison, Measurement, Ratio, compare
-from models.bench.machine import Machine, describe_machine
 from models.bench.report import print_table, progress, to_json, to_markdown
+from models.machine import Machine, describe_machine
 
 __all__ = [
     "Alternative",

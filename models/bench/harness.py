@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from models.bench.machine import Machine, describe_machine
+from models.machine import Machine, describe_machine
 
 Clock = Callable[[], float]
 _CELLS_AT_ONCE = 1_000_000

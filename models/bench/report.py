@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from models.bench.harness import Comparison, Measurement, Ratio
-from models.bench.machine import Machine
+from models.machine import Machine
 
 if TYPE_CHECKING:
     from rich.console import Console

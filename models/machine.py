@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""The machine: what may be used of it, and what a figure was measured on. Standard library only."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def describe_machine(
     set_threads |= {name: str(count) for name, count in (threads or {}).items()}
     flags = (cpuinfo.get("flags") or cpuinfo.get("Features") or "").split()
     return Machine(
-        cpu=cpuinfo.get("model name") or platform.processor() or platform.machine(),
+        cpu=cpu_name(root),
         cpu_flags=tuple(flag for flag in _TELLING_FLAGS if flag in flags),
         cores=usable_cores(root),
         memory_bytes=_memory_bytes(root),
@@ -92,6 +92,11 @@ def describe_machine(
         devices=tuple(devices),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def cpu_name(root: Path = Path("/")) -> str:
+    """The processor's name, or its architecture where the system does not tell more."""
+    return _cpuinfo(root).get("model name") or platform.processor() or platform.machine()
 
 
 def usable_cores(root: Path = Path("/")) -> float:

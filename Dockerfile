@@ -1,0 +1,50 @@
+# The CPU image: ONNX Runtime, no torch, no pip, no compiler. Runs as a numeric user on a read-only root.
+#
+#   docker build -t lmht-serve . && docker run --rm -p 8000:8000 lmht-serve
+#   docker run --rm -p 8000:8000 -v "$PWD/my-models:/models:ro" lmht-serve      also serves your own
+
+FROM python:3.11-slim-bookworm AS builder
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+
+# The dependencies alone, so that a change to the code leaves this layer, nearly all of the image, as it is.
+COPY pyproject.toml requirements.lock ./
+RUN python3 -m venv --without-pip /opt/venv \
+    && python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' >core.txt \
+    && pip --python /opt/venv/bin/python install --no-compile -c requirements.lock -r core.txt
+# A wheel cannot hold links, so onnxruntime-openvino brings each library under up to three names. It asks for sympy
+# (80 MB), which only its offline tool for symbolic shapes imports.
+RUN pip --python /opt/venv/bin/python uninstall --yes sympy mpmath \
+    && cd /opt/venv/lib/python3.11/site-packages/onnxruntime/capi \
+    && for library in *.so; do for copy in "$library".*; do \
+           if cmp -s "$library" "$copy"; then ln -sf "$library" "$copy"; fi; done; done \
+    && echo /opt/app >/opt/venv/lib/python3.11/site-packages/app.pth \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
+
+COPY README.md LICENSE ./
+COPY service service
+COPY models models
+COPY loadtest loadtest
+RUN PIP_CONSTRAINT=requirements.lock PIP_BUILD_CONSTRAINT=requirements.lock \
+        pip --python /opt/venv/bin/python install --no-compile --no-deps --target /opt/app . \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/app
+
+
+FROM python:3.11-slim-bookworm
+LABEL org.opencontainers.image.title="lmht-serve" \
+      org.opencontainers.image.description="A classification service for LM-HT spiking networks with a selectable time-step budget" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=builder /opt/venv /opt/venv
+COPY --from=builder /opt/app /opt/app
+COPY deploy/healthcheck.py /opt/healthcheck.py
+RUN mkdir /models
+# /models is for the user's own: it comes first, so a model there wins over a bundled one of the same name.
+ENV PATH=/opt/app/bin:/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    LMHT_HOST=0.0.0.0 \
+    LMHT_MODELS=/models:/opt/app/models/zoo
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "/opt/healthcheck.py"]
+CMD ["lmht", "serve"]

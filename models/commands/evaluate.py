@@ -1,0 +1,88 @@
+"""`lmht evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from models import bundle as bundles
+from models import evaluation
+from models.bundle import Budget, BundleError, Engine, Manifest
+from models.commands.progress import bar, console
+from models.data import LabelledImages, load
+from models.tools import Tools
+
+TOLERANCE_IMAGES = 2
+
+
+def evaluate(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="Folder of a bundle, e.g. models/zoo/mnist/1.")],
+) -> None:
+    """Recompute every accuracy that a bundle claims, from the bundle and the test images.
+
+    Ends with status 1 when one differs from the manifest by more than two images.
+    """
+    tools: Tools = context.obj
+    try:
+        bundle = bundles.load(folder)
+        claimed = [budget for budget in bundle.manifest.budgets if budget.accuracy is not None]
+        if not claimed:
+            console.print(f"{folder} claims no accuracy: it was made without labelled images")
+            raise typer.Exit(1)
+        engine = tools.open_engine(bundle)
+        try:
+            wrong = _evaluate(bundle, engine, claimed)
+        finally:
+            engine.close()
+    except BundleError as error:
+        raise typer.BadParameter(f"{folder}: {error}") from error
+    if wrong:
+        console.print(f"{wrong} of the manifest's accuracies differ by more than {TOLERANCE_IMAGES} images")
+        raise typer.Exit(1)
+
+
+def _evaluate(bundle: bundles.Bundle, engine: Engine, claimed: list[Budget]) -> int:
+    """Print the comparison; returns how many accuracies are off."""
+    table = Table(
+        "T", "images", "served", "claimed", "float32", "claimed", "spikes/image", "", title=bundle.manifest.name
+    )
+    sets = {(a.dataset, a.split): _load(a.dataset, a.split) for b in claimed if (a := b.accuracy)}
+    wrong = 0
+    images = sum(2 * budget.accuracy.samples for budget in claimed if budget.accuracy)
+    with bar(f"evaluating {bundle.manifest.name}", images) as advance:
+        for budget in claimed:
+            assert budget.accuracy is not None
+            data = sets[budget.accuracy.dataset, budget.accuracy.split]
+            answers = evaluation.served(engine, data.images, budget.timesteps, advance)
+            exact = evaluation.float32(bundle, data.images, budget.timesteps, advance)
+            found = (answers.correct(data.labels), int((exact.argmax(1) == data.labels).sum()))
+            claims = (budget.accuracy.served, budget.accuracy.float32)
+            off = [abs(f - evaluation.correct(c, data)) > TOLERANCE_IMAGES for f, c in zip(found, claims, strict=True)]
+            wrong += sum(off)
+            cells = [f"{value:.2%}" for f, c in zip(found, claims, strict=True) for value in (f / len(data), c)]
+            spikes = f"{answers.mean_spikes.sum():,.0f}"
+            table.add_row(str(budget.timesteps), str(len(data)), *cells, spikes, "differs" if any(off) else "agrees")
+    console.print(table)
+    return wrong
+
+
+def _load(name: str, split: str) -> LabelledImages:
+    try:
+        return load(name, split)  # type: ignore[arg-type]  # the data set refuses a split it does not have
+    except (ValueError, KeyError) as error:
+        raise BundleError(f"its accuracy is of unknown data: {name}, {split}") from error
+
+
+def accuracy_table(manifest: Manifest) -> Table:
+    """What a manifest claims, as a table."""
+    table = Table("T", "served", "float32", "temperature", "spikes/image", "synops/image", title=manifest.name)
+    for budget in manifest.budgets:
+        accuracy = budget.accuracy
+        counts = [f"{sum(means):,.0f}" if means else "–" for means in (budget.mean_spikes, budget.mean_synops)]
+        rates = [f"{accuracy.served:.2%}", f"{accuracy.float32:.2%}"] if accuracy else ["–", "–"]
+        table.add_row(str(budget.timesteps), *rates, f"{budget.temperature:.2f}", *counts)
+    return table

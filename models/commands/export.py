@@ -1,0 +1,52 @@
+"""`lmht export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from models import bundle as bundles
+from models.commands.evaluate import accuracy_table
+from models.commands.progress import bar, console
+from models.data import dataset, load
+from models.export.exporter import Card, Measured, images_to_run
+from models.export.exporter import export as run
+from models.export.lowering import Precision
+from models.machine import cpu_name
+from models.tools import Tools
+from models.training.network_file import FILE
+from models.training.network_file import load as load_network
+
+
+def export(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished training run.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the bundle.", show_default="RECIPE/1 in the package's zoo")
+    ] = None,
+    precision: Annotated[Precision, typer.Option(help="Of the weights; spikes are exact in both.")] = "int8",
+) -> None:
+    """Make a bundle of a trained network, and measure on test images what its card says."""
+    tools: Tools = context.obj
+    try:
+        recipe, network = load_network(folder / FILE)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    path = output or bundles.ZOO / recipe.name / "1"
+    data = dataset(recipe.dataset)
+    card = Card(
+        name=recipe.name,
+        description=recipe.description,
+        classes=data.classes,
+        input=data.input,
+        architecture=recipe.architecture,
+        parameters=recipe.arguments(),
+        made_by=f"lmht train {recipe.name} && lmht export runs/{recipe.name} --precision {precision}",
+    )
+    measured = Measured(recipe.dataset, load(recipe.dataset, "validation"), load(recipe.dataset, "test"))
+    with bar(f"measuring {recipe.name}", images_to_run(network, measured)) as advance:
+        bundle = run(path, network, card, precision, measured, tools.open_engine, cpu_name(), advance)
+    console.print(accuracy_table(bundle.manifest))
+    console.print(f"{path} is a bundle of {sum(f.stat().st_size for f in path.iterdir()) / 1e6:.1f} MB")

@@ -1,0 +1,3 @@
+"""`lmht import`."""
+
+from __future__ import annotations

@@ -1,0 +1,92 @@
+"""`lmht plot`."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+
+from models import bundle as bundles
+from models.bundle import Bundle, BundleError
+from models.commands.progress import console
+from models.machine import cpu_name
+from models.tools import OpenEngine, Tools
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+RUNS = 200
+
+
+def plot(
+    context: typer.Context,
+    folders: Annotated[list[Path], typer.Argument(help="Folders of bundles.")],
+    output: Annotated[Path, typer.Option(help="The picture to write, PNG or SVG.")] = Path("tradeoff.png"),
+) -> None:
+    """Draw accuracy against time-steps, spikes and latency, the last measured here and now, one image at a time."""
+    tools: Tools = context.obj
+    try:
+        loaded = [bundles.load(folder) for folder in folders]
+        latencies = _latencies(loaded, tools.open_engine)
+    except BundleError as error:
+        raise typer.BadParameter(str(error)) from error
+    draw(loaded, latencies, output)
+    console.print(f"{output}: {', '.join(bundle.manifest.name for bundle in loaded)}")
+
+
+def _latencies(loaded: list[Bundle], open_engine: OpenEngine) -> list[list[float]]:
+    """Median milliseconds of a single image, per bundle and budget; run in turn, so that none is favoured."""
+    engines = [open_engine(bundle, batch_sizes=(1,)) for bundle in loaded]
+    times: dict[tuple[int, int], list[float]] = {}
+    for _ in range(RUNS):
+        for index, (bundle, engine) in enumerate(zip(loaded, engines, strict=True)):
+            image = np.zeros((1, *bundle.manifest.input.shape), np.float32)
+            for timesteps in bundle.manifest.timesteps:
+                start = time.perf_counter()
+                engine.run(image, timesteps)
+                times.setdefault((index, timesteps), []).append(1000 * (time.perf_counter() - start))
+    for engine in engines:
+        engine.close()
+    return [[statistics.median(times[i, t]) for t in b.manifest.timesteps] for i, b in enumerate(loaded)]
+
+
+def draw(loaded: list[Bundle], latencies: list[list[float]], output: Path) -> None:
+    """Draw the three panels. A bundle without accuracy has nothing to show and is refused with BadParameter."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True, layout="constrained")
+    for bundle, latency, marker in zip(loaded, latencies, "os^Dv" * len(loaded), strict=False):
+        manifest = bundle.manifest
+        accuracies = [b.accuracy for b in manifest.budgets if b.accuracy is not None]
+        spikes = [sum(b.mean_spikes) for b in manifest.budgets if b.mean_spikes is not None]
+        if not len(accuracies) == len(spikes) == len(manifest.budgets):
+            raise typer.BadParameter(f"{bundle.path} was made without labelled images")
+        percent = [100 * accuracy.served for accuracy in accuracies]
+        # The binomial standard error of an accuracy measured on so many images.
+        errors = [100 * (a.served * (1 - a.served) / a.samples) ** 0.5 for a in accuracies]
+        for axis, values in zip(axes, (manifest.timesteps, spikes, latency), strict=True):
+            axis.errorbar(values, percent, errors, marker=marker, capsize=3, label=manifest.name, alpha=0.85)
+            for value, y, timesteps in zip(values, percent, manifest.timesteps, strict=True):
+                axis.annotate(f"T={timesteps}", (value, y), textcoords="offset points", xytext=(5, 6), fontsize=8)
+    _label(axes[0], "time-steps T")
+    axes[0].set_ylabel("accuracy as served, % (± 1 standard error)")
+    axes[0].set_xscale("log", base=2)
+    ticks = sorted({t for bundle in loaded for t in bundle.manifest.timesteps})
+    axes[0].set_xticks(ticks, [str(t) for t in ticks])
+    axes[0].legend()
+    _label(axes[1], "spikes an image")
+    _label(axes[2], f"latency of one image, ms\n({cpu_name()})")
+    figure.savefig(output, dpi=150)
+    plt.close(figure)
+
+
+def _label(axis: Axes, text: str) -> None:
+    axis.set_xlabel(text)
+    axis.grid(alpha=0.3)
