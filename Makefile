@@ -1,7 +1,5 @@
 # `make serve` and `make test` start from nothing but CPython 3.11, git and make. `make help` lists the rest.
 
-PORT ?= 8000
-MODELS ?= models/zoo
 VENV := .venv
 LOCK := requirements.lock
 PY := $(VENV)/bin/python
@@ -80,8 +78,8 @@ unusable:
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-serve: $(VENV)/.serve ## start the server with the bundled models (PORT=8000, MODELS=models/zoo)
-	@exec $(VENV)/bin/lmht serve --models $(MODELS) --port $(PORT)
+serve: $(VENV)/.serve ## start the server with the bundled models on port 8000 (PORT=9000 for another)
+	@exec $(VENV)/bin/lmht serve $(if $(PORT),--port $(PORT))
 
 test: $(VENV)/.test ## ruff, mypy, and every quick test under the coverage floor
 	$(PY) -m ruff check .
