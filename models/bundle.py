@@ -109,7 +109,7 @@ class Architecture(Record):
     """Which builder of ``models.networks`` makes the network, and with which arguments."""
 
     name: str
-    parameters: dict[str, bool | int | float | str | list[int] | list[list[int]] | None] = {}
+    parameters: dict[str, bool | int | float | str | list[int] | list[float] | list[list[int]] | None] = {}
 
 
 class Accuracy(Record):
@@ -147,7 +147,7 @@ class Edge(Record):
         description="the connection (conv, linear), or for an identity the spiking layer, that reads the spikes"
     )
     kind: Literal["conv", "linear", "identity"]
-    fan_out: int = Field(ge=1, description="synapses that one unit spike reaches, borders aside")
+    fan_out: int = Field(ge=1, description="synapses that one unit spike reaches, strides and borders aside")
     pool_window: int = Field(
         default=1, ge=1, description="spikes summed by a pool on the way (its divisor is in the weights)"
     )
@@ -311,18 +311,21 @@ def write(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Bundle:
         raise BundleError(str(error)) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    new, old = scratch / "new", scratch / "old"
     try:
+        new.mkdir()
         for name, content in files.items():
-            (scratch / name).write_bytes(content)
-        (scratch / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        scratch.chmod(0o755)
+            (new / name).write_bytes(content)
+        (new / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
             path.replace(old)
-            scratch.replace(path)
-            shutil.rmtree(old)
+            try:
+                new.replace(path)
+            except OSError:
+                old.replace(path)
+                raise
         else:
-            scratch.replace(path)
+            new.replace(path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return Bundle(path, manifest)
@@ -330,9 +333,9 @@ def write(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Bundle:
 
 def _read_plain(path: Path) -> bytes:
     """A regular file's content; a link is refused, since it may lead out of the bundle."""
-    if path.is_symlink() or not path.is_file():
-        raise BundleError(f"{path.name}: missing, or not a plain file")
     try:
+        if path.is_symlink() or not path.is_file():
+            raise BundleError(f"{path.name}: missing, or not a plain file")
         return path.read_bytes()
     except OSError as error:
         raise BundleError(f"{path.name}: {error.strerror}") from error

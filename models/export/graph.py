@@ -198,9 +198,9 @@ def fold_norms(graph: Graph) -> Graph:
     nodes: dict[str, Node] = {}
     renamed: dict[str, str] = {}
     for node in graph.nodes:
+        alone = len(graph.consumers(node.inputs[0])) == 1
         node = replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
         before = nodes.get(node.inputs[0])
-        alone = len(graph.consumers(node.inputs[0])) == 1
         if isinstance(node, Affine) and isinstance(before, Weighted) and alone:
             nodes[before.name] = scaled(before, node.scale, node.shift)
             renamed[node.name] = before.name

@@ -175,7 +175,7 @@ class _Lowering:
         def apply(tensor: str, output: str) -> str:
             if isinstance(node, Flatten):
                 return self.writer.op("Flatten", [tensor], output)
-            if node.window.kernel == self.signals[source].shape[1:]:
+            if node.window.kernel == self.signals[source].shape[1:] and node.window.padding == (0, 0):
                 return self.writer.op("GlobalAveragePool", [tensor], output)
             attributes = _window_attributes(node.window)
             del attributes["dilations"]
@@ -260,7 +260,7 @@ class _Lowering:
     def _neurons(self, node: Neurons) -> _Value:
         source, writer = node.inputs[0], self.writer
         currents = self._currents(node, self._steps(source))
-        factor = 1 / node.threshold if source not in self.gains else 1.0
+        factor = self._unit(source) / node.threshold if source not in self.gains else 1.0
         membrane: str | None = None
         spikes = []
         for t, current in enumerate(currents, 1):

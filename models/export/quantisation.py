@@ -9,6 +9,7 @@ from models.export.graph import Array
 
 UINT8_MAX = 255
 _INT16_MAX = 32767
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 def weight_limit(maximum: int) -> int:
@@ -24,6 +25,7 @@ def quantise(weight: Array, maximum: int) -> tuple[npt.NDArray[np.int8], npt.NDA
     """Weights [out, …] → int8 of the same shape and scale float32 [out], with weight ≈ scale·int8."""
     limit = weight_limit(maximum)
     peak = np.abs(weight).reshape(len(weight), -1).max(1)
-    scale = np.where(peak > 0, peak / limit, 1.0).astype(np.float32)
+    # A dead channel, which decay has shrunk below what a float32 scale can say, becomes zeros.
+    scale = np.where(peak / limit >= _TINY, peak / limit, 1.0).astype(np.float32)
     columns = scale.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1))
     return np.clip(np.rint(weight / columns), -limit, limit).astype(np.int8), scale

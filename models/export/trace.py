@@ -61,10 +61,12 @@ def trace(network: Network, timesteps: int, input_shape: Shape) -> Graph:
             continue
         if module is not None:
             node = _node(str(step.target), inputs, module, signals[inputs[0]].shape)
-        elif step.op == "call_function" and step.target in (operator.add, torch.add):
+        elif step.target in (operator.add, torch.add) and len(inputs) == len(step.args) == 2 and not step.kwargs:
             node = Add(step.name, inputs)
         else:
             raise ValueError(f"cannot export the operation {step.op} {step.target}")
+        if node.name in signals:
+            raise ValueError(f"{node.name} runs twice, which cannot be exported")
         names[step] = node.name
         signals[node.name] = graph.signal(node, [signals[name] for name in inputs])
         nodes.append(node)

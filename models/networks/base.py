@@ -18,11 +18,15 @@ from models.neuron import Neuron, PerBudget, Tgim
 
 @dataclass(frozen=True)
 class Spiking:
-    """The spiking settings that a whole network shares."""
+    """The spiking settings that a whole network shares. With L = 1 the T-GIM is ``none``, as in `Neuron`."""
 
     budgets: tuple[int, ...]
     levels: int = 2
     tgim: Tgim = "full"
+
+    def __post_init__(self) -> None:
+        if self.levels == 1:
+            object.__setattr__(self, "tgim", "none")  # the dataclass is frozen
 
     def neuron(self, *, constant_input: bool = False) -> Neuron:
         """A layer of neurons with these settings."""

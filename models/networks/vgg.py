@@ -50,8 +50,8 @@ def vgg(
         units = nn.Sequential()
         if index:
             units.append(nn.AvgPool2d(2))
-        for width in stage:
-            units.append(ConvUnit(previous, width, spiking, constant_input=previous == channels and not index))
+        for position, width in enumerate(stage):
+            units.append(ConvUnit(previous, width, spiking, constant_input=index == position == 0))
             previous = width
         stages.append(units)
     rows, columns = grid

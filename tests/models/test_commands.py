@@ -1,0 +1,181 @@
+"""The commands of models/, called as the command line calls them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+from models import bundle as bundles
+from models.bundle import WEIGHTS, ZOO, Bundle, Engine, Manifest
+from models.commands.bench import bench
+from models.commands.evaluate import evaluate
+from models.commands.export import export
+from models.commands.import_ import import_
+from models.commands.plot import plot
+from models.commands.train import train
+from models.export import exporter
+from models.tools import Tools
+from models.training import recipes
+from service.engines import EngineOptions, open_engine
+from tests.data import fixture
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def _open(
+    bundle: Bundle, *, provider: Any = "auto", threads: int | None = None, batch_sizes: tuple[int, ...] | None = None
+) -> Engine:
+    return open_engine(bundle, EngineOptions(threads, batch_sizes or (1, 4, 16), provider))
+
+
+def call(command: Callable[..., None], *arguments: object) -> Result:
+    app = typer.Typer()
+    app.command()(command)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], obj=Tools(_open))
+
+
+@pytest.fixture
+def tiny_recipe(monkeypatch: pytest.MonkeyPatch) -> recipes.Recipe:
+    """A network of a few hundred weights, trained on the real data for a moment."""
+    tiny = replace(
+        recipes.recipe("mnist"),
+        name="tiny",
+        parameters={"widths": [[2], [3], [4]]},
+        budgets=(1, 2),
+        epochs=2,
+        batch=500,
+    )
+    monkeypatch.setattr(recipes, "RECIPES", {**recipes.RECIPES, "tiny": tiny})
+    return tiny
+
+
+def test_train_export_and_evaluate_lead_to_a_bundle_whose_card_is_true(
+    tiny_recipe: recipes.Recipe, tmp_path: Path
+) -> None:
+    run, path = tmp_path / "run", tmp_path / "tiny" / "1"
+    for epochs in (1, 2):  # the second call goes on where the first stopped
+        result = call(train, "tiny", "--output", run, "--epochs", epochs)
+        assert result.exit_code == 0, result.output
+        assert f"epoch {epochs}/2" in result.output
+    assert "epoch 1/2" not in result.output
+    result = call(export, run, "--output", path)
+    assert result.exit_code == 0, result.output
+    manifest = bundles.load(path).manifest
+    assert manifest.timesteps == tiny_recipe.budgets
+    assert all(b.accuracy is not None and b.accuracy.samples == 1000 for b in manifest.budgets)
+    assert all(0.05 < b.temperature < 20 for b in manifest.budgets)
+    assert call(evaluate, path).exit_code == 0
+
+    # A card that claims three images more than there are is found out.
+    first, *others = manifest.budgets
+    assert first.accuracy is not None
+    boast = first.accuracy.model_copy(update={"served": first.accuracy.served + 0.003})
+    budgets = (first.model_copy(update={"accuracy": boast}), *others)
+    _rewrite(path, manifest.model_copy(update={"budgets": budgets}))
+    result = call(evaluate, path)
+    assert result.exit_code == 1
+    assert result.output.count("differs") == 1
+
+
+def _rewrite(path: Path, manifest: Manifest) -> None:
+    bundles.write(path, manifest, {name: (path / name).read_bytes() for name in manifest.files})
+
+
+def test_training_an_unknown_recipe_is_refused_with_what_there_is() -> None:
+    result = call(train, "nothing")
+    assert result.exit_code == 2
+    assert "mnist-full" in result.output
+
+
+def test_exporting_a_folder_without_a_network_says_so(tmp_path: Path) -> None:
+    result = call(export, tmp_path)
+    assert result.exit_code == 2
+    assert "not a trained network" in result.output
+
+
+def test_evaluating_a_bundle_whose_weights_were_changed_is_refused(tmp_path: Path) -> None:
+    source = ZOO / "mnist" / "1"
+    for file in source.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / WEIGHTS).write_bytes(b"\0" + (tmp_path / WEIGHTS).read_bytes()[1:])
+    result = call(evaluate, tmp_path)
+    assert result.exit_code == 2
+    assert "sha256" in result.output
+
+
+def test_import_writes_a_repository_folder_that_is_served(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.pth"
+    fixture.main(str(DATA / "official-resnet18-T2-L2.npz"), str(checkpoint))
+    arguments = ("--arch", "resnet18", "--levels", 2, "--precision", "float32", "--output", tmp_path / "repository")
+    result = call(import_, checkpoint, *arguments)
+    assert result.exit_code == 0, result.output
+    bundle = bundles.load(tmp_path / "repository" / "resnet18" / "1")
+    meta, _, images, expected = fixture.load(str(DATA / "official-resnet18-T2-L2.npz"))
+    assert bundle.manifest.timesteps == (meta["T"],)
+    assert bundle.manifest.budgets[0].accuracy is None
+    engine = _open(bundle, batch_sizes=(len(images),))
+    outputs = engine.run(images, meta["T"])
+    engine.close()
+    spikes = sum(values.sum() for name, values in expected.items() if name.startswith("spikes:"))
+    assert outputs.spikes.sum() == pytest.approx(spikes, rel=1e-4)
+    close = np.abs(outputs.logits - expected["logits"].mean(0)).max(1) < 1e-3
+    assert close.mean() > 0.5
+
+
+def test_importing_something_else_is_refused_with_the_reason(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "notes.txt"
+    checkpoint.write_text("not a checkpoint")
+    result = call(import_, checkpoint, "--arch", "resnet18", "--levels", 2, "--output", tmp_path)
+    assert result.exit_code == 2
+    assert "checkpoint" in result.output
+    assert not (tmp_path / "resnet18").exists()
+
+
+def test_plot_draws_what_the_cards_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.commands.plot.RUNS", 2)
+    picture = tmp_path / "tradeoff.svg"
+    result = call(plot, ZOO / "mnist" / "1", ZOO / "mnist-full" / "1", "--output", picture)
+    assert result.exit_code == 0, result.output
+    assert "T=8" in picture.read_text() or picture.stat().st_size > 10_000
+
+
+def test_bench_compares_three_ways_and_writes_them_down(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    report = tmp_path / "bench.json"
+    try:
+        result = call(bench, "--timesteps", 1, "--batch", 1, "--rounds", 3, "--threads", 1, "--json", report)
+    finally:
+        torch.set_num_threads(threads)
+    assert result.exit_code == 0, result.output
+    names = [alternative["name"] for alternative in json.loads(report.read_text())["alternatives"]]
+    assert names[:2] == ["PyTorch, eager, float32", "ONNX Runtime CPU provider, float32"]
+    assert names[2].endswith("int8 (served)")
+
+
+def test_bench_refuses_a_budget_below_the_smallest(tmp_path: Path) -> None:
+    manifest = bundles.load(ZOO / "mnist" / "1").manifest
+    source = ZOO / "mnist" / "1"
+    path = tmp_path / "mnist" / "1"
+    larger = manifest.model_copy(update={"budgets": manifest.budgets[1:]})
+    bundles.write(path, larger, {name: (source / name).read_bytes() for name in manifest.files})
+    result = call(bench, "--bundle", path, "--timesteps", 1)
+    assert result.exit_code == 2
+    assert "the smallest budget is 2" in result.output
+
+
+def test_a_temperature_makes_overconfident_logits_honest() -> None:
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(4000, 5)).astype(np.float32)
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = np.array([generator.choice(5, p=p / p.sum()) for p in probabilities.astype(np.float64)])
+    assert exporter.fit_temperature(3 * logits, labels) == pytest.approx(3.0, rel=0.1)
