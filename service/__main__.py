@@ -1,0 +1,5 @@
+"""``python -m service`` is ``lmht``."""
+
+from service.cli import main
+
+main()

@@ -1,0 +1,129 @@
+"""The app, put together: settings in, a FastAPI application out. Nothing is global and nothing is opened here yet.
+
+Models are loaded in the background once the server runs, so that ``/livez`` answers at once and ``/readyz`` tells how
+far it is. At the end the queue is drained before the engines are closed, since work in it still needs them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+from models.bundle import Bundle, Engine
+from service import engines
+from service.batcher import Batcher
+from service.engines import EngineOptions
+from service.handler import Handler
+from service.metrics import Metrics, ModelState
+from service.registry import Registry
+from service.settings import Settings
+from service.transports import errors, health, native, openapi, prometheus
+
+_log = logging.getLogger("lmht")
+_DESCRIPTION = """\
+Classification with LM-HT spiking networks. A request chooses how many time-steps it is willing to pay for; the answer
+says what was recognised, how many spikes it took, and what that would cost in energy on hypothetical hardware.
+"""
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of a running server; also used without HTTP, by the command line."""
+
+    models: Registry
+    batcher: Batcher
+    metrics: Metrics
+    handler: Handler
+
+    async def load(self) -> None:
+        """Load and warm every model; those that cannot be loaded are named in ``models.failures``."""
+        await self.models.load_all()
+        for served in self.models.models():
+            self.metrics.declare(served.name, served.manifest.timesteps)
+
+    async def close(self) -> None:
+        """Take nothing new, drain the queue, then close the engines."""
+        self.handler.draining = True
+        await self.batcher.close()
+        await self.models.close()
+        self.handler.close()
+
+
+def make_services(settings: Settings, open_engine: Callable[[Bundle], Engine] | None = None) -> Services:
+    """The parts, with nothing loaded yet. ``open_engine`` replaces the engines that the settings ask for."""
+    options = EngineOptions(threads=settings.threads, batch_sizes=settings.batch_sizes, provider=settings.provider)
+    models = Registry(settings.models, open_engine or (lambda bundle: engines.open_engine(bundle, options)))
+    batcher = Batcher(capacity_images=settings.queue_capacity)
+    metrics = Metrics()
+    return Services(models, batcher, metrics, Handler(settings, models, batcher, metrics))
+
+
+def create_app(settings: Settings, open_engine: Callable[[Bundle], Engine] | None = None) -> FastAPI:
+    """The application. Needs no torch; see `make_services` for ``open_engine``."""
+    services = make_services(settings, open_engine)
+    services.metrics.watch(lambda: _states(services.models), lambda: services.batcher.queued_images)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(_load(services))
+        try:
+            yield
+        finally:
+            services.handler.draining = True
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+            await services.close()
+
+    # Swagger UI from the package's own files: the page works without a network. ReDoc would add nothing.
+    app = FastAPIOffline(
+        title="LM-HT Serve",
+        summary="Spiking networks with a selectable time-step budget",
+        description=_DESCRIPTION,
+        version=_version(),
+        redoc_url=None,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    errors.install(app)
+    app.include_router(health.router(services.models, lambda: services.handler.draining))
+    app.include_router(prometheus.router(services.metrics))
+    app.include_router(native.router(services.handler, services.models))
+    # First in line, since routes are tried in order and these are the ones in a hurry.
+    app.router.routes[:0] = native.routes(services.handler, services.metrics, settings)
+    openapi.install(app)
+    return app
+
+
+async def _load(services: Services) -> None:
+    try:
+        await services.load()
+    except Exception:  # whatever it was, the server stays up and its readiness tells
+        _log.exception("loading the models failed")
+        return
+    for name, reason in services.models.failures.items():
+        _log.error("model %s cannot be served: %s", name, reason)
+    for served in services.models.models():
+        _log.info("model %s/%s is ready on %s", served.name, served.version, served.engine.name)
+
+
+def _states(models: Registry) -> Iterator[ModelState]:
+    for served in models.models():
+        yield ModelState(served.name, str(served.version), True)
+    for name in models.failures:
+        model, _, number = name.partition("/")
+        yield ModelState(model, number, False)
+
+
+def _version() -> str:
+    try:
+        return version("lmht-serve")
+    except PackageNotFoundError:  # run from a source tree that was not installed
+        return "0"

@@ -1,0 +1,49 @@
+"""Engines: what runs a bundle. `open_engine` chooses one; `models.bundle.Engine` is what they have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from models.bundle import Bundle, Engine
+
+__all__ = ["EngineError", "EngineOptions", "open_engine"]
+
+
+class EngineError(Exception):
+    """An engine cannot be had here, or a run failed. The bundle may be fine; a defect of it is a `BundleError`."""
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How to run bundles.
+
+    ``threads`` of one run; None takes `service.cpu.available_threads`. ``batch_sizes`` are the buckets, ascending:
+    each costs compile time and memory for every budget. An engine makes any batch up from them (5 as 4 + 1), since
+    time on a CPU is nearly linear in the batch: over batches of 1 to 16, three buckets are on average 5 % slower than
+    1, 2, 4, 8, 16 and never more than a fifth, where padding up to the next of the three would cost 50 %.
+    """
+
+    threads: int | None = None
+    batch_sizes: tuple[int, ...] = (1, 4, 16)
+    provider: Literal["auto", "openvino", "cpu"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise ValueError("threads must be at least 1")
+        if not self.batch_sizes or self.batch_sizes[0] < 1 or list(self.batch_sizes) != sorted(set(self.batch_sizes)):
+            raise ValueError("batch sizes must be ascending and at least 1")
+
+
+DEFAULTS = EngineOptions()
+
+
+def open_engine(bundle: Bundle, options: EngineOptions = DEFAULTS) -> Engine:
+    """Open an engine for a bundle; everything that a run may need is compiled when it returns.
+
+    Raises BundleError when the bundle is at fault and EngineError when the runtime is.
+    """
+    # Only who opens an engine pays for importing its runtime.
+    from service.engines.onnx import OnnxEngine
+
+    return OnnxEngine(bundle, options)

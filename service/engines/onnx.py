@@ -1,0 +1,178 @@
+"""The engine on ONNX Runtime, with the OpenVINO provider where it is installed.
+
+There is one session per budget and batch bucket: a batch axis left open costs half as much time again. Sessions are
+made from the bytes whose hash was verified, never from the path; so a graph's external data, which no hash covers, is
+refused by the runtime.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from models.bundle import Budget, Bundle, BundleError, FloatArray, Outputs
+from service.cpu import available_threads
+from service.engines import EngineError, EngineOptions
+from service.engines.buckets import Buckets
+
+_OPENVINO, _CPU = "OpenVINOExecutionProvider", "CPUExecutionProvider"
+_INPUT, _OUTPUTS, _BATCH_AXIS = "images", ("logits", "spikes", "synops"), "batch"
+# What ONNX Runtime raises about a graph has no common base of its own; the other two come from its providers' set-up.
+_GRAPH_ERRORS = (
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NoModel,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+_PROVIDER_ERRORS = (ort_errors.EPFail, RuntimeError, ValueError)
+_FATAL = 4  # errors are raised; the runtime's own print of them, and its warnings, would only be noise
+
+
+class OnnxEngine:
+    """Runs a bundle's graphs. See `models.bundle.Engine`.
+
+    Raises BundleError when a graph cannot be read or does not fit the manifest, EngineError when the provider is not
+    installed or does not start.
+    """
+
+    def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
+        threads = options.threads or available_threads()
+        provider = _provider(options.provider)
+        graphs = {budget.timesteps: bundle.read(budget.file) for budget in bundle.manifest.budgets}
+        wanted = [(budget, size) for budget in bundle.manifest.budgets for size in options.batch_sizes]
+
+        def open_session(item: tuple[Budget, int]) -> ort.InferenceSession:
+            budget, size = item
+            return _open_session(bundle, budget, graphs[budget.timesteps], size, provider, threads)
+
+        # Compiling is one thread's work, a tenth of a second and more for each session.
+        with ThreadPoolExecutor(threads, thread_name_prefix="compile") as pool:
+            sessions = list(pool.map(open_session, wanted))
+        self._name = f"onnxruntime/{provider}"
+        self._input_shape = bundle.manifest.input.shape
+        self._buckets = Buckets(options.batch_sizes)
+        self._sessions = {
+            (budget.timesteps, size): session for (budget, size), session in zip(wanted, sessions, strict=True)
+        }
+
+    @property
+    def name(self) -> str:
+        """Runtime and execution provider."""
+        return self._name
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The batch buckets, ascending."""
+        return self._buckets.sizes
+
+    def run(self, images: FloatArray, timesteps: int) -> Outputs:
+        """Classify images, float32 [n, C, H, W], at an exported budget.
+
+        Raises ValueError for images of another shape or type or a budget that there is not, EngineError when the
+        runtime fails.
+        """
+        if images.dtype != np.float32 or images.shape[1:] != self._input_shape or not len(images):
+            raise ValueError(f"images are {images.dtype} {list(images.shape)}, not float32 {['n', *self._input_shape]}")
+        if (timesteps, self.batch_sizes[0]) not in self._sessions:
+            raise ValueError(f"no budget of {timesteps} time-steps is open")
+        parts = []
+        start = 0
+        for size in self._buckets.passes(len(images)):
+            part = images[start : start + size]
+            parts.append([output[: len(part)] for output in self._pass(part, timesteps, size)])
+            start += size
+        if len(parts) == 1:
+            return Outputs(*parts[0])
+        return Outputs(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+    def close(self) -> None:
+        """Release the sessions."""
+        self._sessions.clear()
+
+    def _pass(self, images: FloatArray, timesteps: int, size: int) -> Any:
+        """One session's outputs for up to ``size`` images, rows of padding included."""
+        if len(images) < size:
+            padded = np.zeros((size, *images.shape[1:]), np.float32)
+            padded[: len(images)] = images
+            images = padded
+        try:
+            return self._sessions[timesteps, size].run(_OUTPUTS, {_INPUT: images})
+        except (*_GRAPH_ERRORS, *_PROVIDER_ERRORS) as error:
+            raise EngineError(f"ONNX Runtime: {_first_line(error)}") from error
+
+
+def _provider(wanted: str) -> str:
+    """The name of the execution provider. Raises EngineError when it is not installed."""
+    installed = wanted != "cpu" and _OPENVINO in ort.get_available_providers()
+    if wanted == "openvino" and not installed:
+        raise EngineError("the OpenVINO provider is not installed here; it comes with onnxruntime-openvino")
+    return _OPENVINO if installed else _CPU
+
+
+def _open_session(
+    bundle: Bundle, budget: Budget, graph: bytes, size: int, provider: str, threads: int
+) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL
+    options.add_free_dimension_override_by_name(_BATCH_AXIS, size)
+    settings: dict[str, str] = {}
+    if provider == _OPENVINO:
+        # The precision is pinned, since the provider takes bfloat16 where the CPU has it: 8 bits of mantissa move
+        # membranes across thresholds. What is left to ONNX Runtime itself is a few casts.
+        settings = {"device_type": "CPU", "precision": "FP32", "num_of_threads": str(threads)}
+        options.intra_op_num_threads = 1
+    else:
+        # Each session has a pool of its own; idle ones must not spin on the cores that another one works on.
+        options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        # Without enable_fallback=0 a provider that fails is replaced by another with a print to stdout.
+        session = ort.InferenceSession(graph, options, providers=[(provider, settings)], enable_fallback=0)
+    except _GRAPH_ERRORS as error:
+        raise BundleError(f"{budget.file}: ONNX Runtime cannot use it: {_first_line(error)}") from error
+    except _PROVIDER_ERRORS as error:
+        raise EngineError(f"{provider} does not start here: {_first_line(error)}") from error
+    if session.get_providers()[0] != provider:
+        raise EngineError(f"{provider} does not start here, although it is installed; the provider 'cpu' always does")
+    _check(bundle, budget, session, size)
+    return session
+
+
+def _check(bundle: Bundle, budget: Budget, session: ort.InferenceSession, size: int) -> None:
+    """Compare the graph's inputs and outputs with the manifest. Raises BundleError."""
+    manifest = bundle.manifest
+    counts = ("tensor(double)", [_BATCH_AXIS, len(manifest.layers)])
+    expected_inputs = {_INPUT: ("tensor(float)", [_BATCH_AXIS, *manifest.input.shape])}
+    expected_outputs = {
+        "logits": ("tensor(float)", [_BATCH_AXIS, len(manifest.classes)]),
+        "spikes": counts,
+        "synops": counts,
+    }
+    for found, expected in ((session.get_inputs(), expected_inputs), (session.get_outputs(), expected_outputs)):
+        actual = {tensor.name: (tensor.type, _with_batch_axis(tensor.shape, size)) for tensor in found}
+        for name in sorted(actual.keys() | expected.keys()):
+            if actual.get(name) != expected.get(name):
+                raise BundleError(
+                    f"{budget.file}: {name!r} is {_words(actual.get(name))} in the graph, "
+                    f"but {_words(expected.get(name))} by the manifest"
+                )
+
+
+def _with_batch_axis(shape: list[Any], size: int) -> list[Any]:
+    """The shape as it stands in the file, before the first axis was fixed to ``size``."""
+    return [_BATCH_AXIS, *shape[1:]] if shape[:1] == [size] else shape
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:500]
+
+
+def _words(tensor: tuple[str, list[Any]] | None) -> str:
+    return "not there" if tensor is None else f"{tensor[0]} {tensor[1]}"

@@ -1,0 +1,200 @@
+"""What can go wrong with a request, as exceptions that know their HTTP status (RFC 9457 calls them problems).
+
+* Problem
+  x BadRequest                 400
+    - UnreadableBody
+    - UnreadablePicture
+    - AnimatedPicture
+  x NotFound                   404
+    - UnknownModel
+    - UnknownVersion
+  - MethodNotAllowed           405
+  x TooLarge                   413
+    - BodyTooLarge
+    - TooManyImages
+    - TooManyPixels
+  - UnsupportedMediaType       415
+  x Unprocessable              422
+    - InvalidOption
+    - InvalidInstances
+    - BudgetTooSmall
+  - QueueFull                  429
+  - InternalError              500
+  - NotReady                   503
+  - DeadlinePassed             504
+  - OtherProblem               any
+
+The handler raises them and knows no HTTP beyond the number; each transport writes them in its own API's form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+
+class Problem(Exception):
+    """A request that gets an error for an answer.
+
+    Args:
+        detail: one sentence for the client, about this occurrence and free of internals.
+        extensions: further members of the problem, plain data.
+        retry_after_s: when to try again, in seconds.
+        headers: further response headers that this status asks for.
+    """
+
+    status: int = 500
+    slug: str = "internal-error"
+    title: str = "Internal error"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        extensions: Mapping[str, object] | None = None,
+        retry_after_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extensions = dict(extensions or {})
+        self.retry_after_s = retry_after_s
+        self.headers = dict(headers or {})
+
+    @property
+    def type(self) -> str:
+        """A URI that names the kind of problem, for programs to tell problems of one status apart."""
+        return f"urn:problem-type:lmht:{self.slug}"
+
+
+class BadRequest(Problem):
+    """400: the request could not be read."""
+
+    status, slug, title = 400, "bad-request", "Bad request"
+
+
+class UnreadableBody(BadRequest):
+    """The body is not what its media type says."""
+
+    slug, title = "unreadable-body", "The body cannot be read"
+
+
+class UnreadablePicture(BadRequest):
+    """The bytes are no whole picture in one of the formats read here."""
+
+    slug, title = "unreadable-picture", "The picture cannot be read"
+
+
+class AnimatedPicture(BadRequest):
+    """A picture of several frames, of which none is the one to classify."""
+
+    slug, title = "animated-picture", "The picture is an animation"
+
+
+class NotFound(Problem):
+    """404: there is nothing at this address."""
+
+    status, slug, title = 404, "not-found", "Not found"
+
+
+class UnknownModel(NotFound):
+    """No model of that name is served."""
+
+    slug, title = "unknown-model", "Unknown model"
+
+
+class UnknownVersion(NotFound):
+    """The model is served, but not in that version."""
+
+    slug, title = "unknown-version", "Unknown version"
+
+
+class MethodNotAllowed(Problem):
+    """405: the address exists, the method does not go with it."""
+
+    status, slug, title = 405, "method-not-allowed", "Method not allowed"
+
+
+class TooLarge(Problem):
+    """413: more than this server takes in one request."""
+
+    status, slug, title = 413, "too-large", "Content too large"
+
+
+class BodyTooLarge(TooLarge):
+    """The body has more bytes than allowed."""
+
+    slug, title = "body-too-large", "The body is too large"
+
+
+class TooManyImages(TooLarge):
+    """The request has more images than allowed."""
+
+    slug, title = "too-many-images", "Too many images"
+
+
+class TooManyPixels(TooLarge):
+    """The pictures have more pixels than allowed, by their headers; they were not decoded."""
+
+    slug, title = "too-many-pixels", "Too many pixels"
+
+
+class UnsupportedMediaType(Problem):
+    """415: a body of a kind that is not read here."""
+
+    status, slug, title = 415, "unsupported-media-type", "Unsupported media type"
+
+
+class Unprocessable(Problem):
+    """422: read and understood, but it asks for what there is not."""
+
+    status, slug, title = 422, "unprocessable", "Unprocessable request"
+
+
+class InvalidOption(Unprocessable):
+    """An option is unknown, not offered, or out of range."""
+
+    slug, title = "invalid-option", "Invalid option"
+
+
+class InvalidInstances(Unprocessable):
+    """``instances`` has another shape, or other values, than the model's input."""
+
+    slug, title = "invalid-instances", "Invalid instances"
+
+
+class BudgetTooSmall(Unprocessable):
+    """Fewer time-steps than the model's smallest budget."""
+
+    slug, title = "budget-too-small", "Budget too small"
+
+
+class QueueFull(Problem):
+    """429: the work does not fit the queue now."""
+
+    status, slug, title = 429, "queue-full", "The queue is full"
+
+
+class InternalError(Problem):
+    """500: our fault. The log has the cause, under the request's id."""
+
+
+class NotReady(Problem):
+    """503: still loading, or already draining."""
+
+    status, slug, title = 503, "not-ready", "Not ready"
+
+
+class DeadlinePassed(Problem):
+    """504: the deadline that the client set has passed; work that had not begun was dropped."""
+
+    status, slug, title = 504, "deadline-passed", "Deadline passed"
+
+
+class OtherProblem(Problem):
+    """A status that a framework underneath gives and that has no class here."""
+
+    def __init__(self, status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail, headers=headers)
+        known = HTTPStatus(status)
+        self.status, self.slug, self.title = status, known.name.lower().replace("_", "-"), known.phrase

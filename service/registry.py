@@ -1,0 +1,193 @@
+"""The models that are served: found in repository folders, opened, warmed up, and looked up by name and version.
+
+UnknownModel      no repository has a model of this name
+UnknownVersion    the model is there, but not in this version
+NotReady          it is still being loaded, or could not be: the reason is in the text
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models import bundle
+from models.bundle import Bundle, BundleError, Engine, Manifest
+from service.engines import EngineError
+from service.repository import Entry, Finding, scan
+
+_TIMED_RUNS = 5
+
+_log = logging.getLogger("lmht")
+
+
+class UnknownModel(Exception):
+    """There is no model of this name."""
+
+
+class UnknownVersion(Exception):
+    """The model has no such version."""
+
+
+class NotReady(Exception):
+    """The model, or the whole server, cannot answer now."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model that is warmed up. ``latency_ms`` is, per budget, what a batch of one took here when it was loaded."""
+
+    name: str
+    version: int
+    manifest: Manifest
+    engine: Engine
+    latency_ms: dict[int, float]
+
+
+class Registry:
+    """Serves the models of the repositories; of a name that several have, the first one's.
+
+    Looking up is for the event loop; loading runs in a thread, and its result is put in place on the loop.
+
+    Args:
+        repositories: folders that hold ``<model>/<version>/``.
+        open_engine: makes the engine of a bundle; raises BundleError or EngineError. Called in a thread.
+    """
+
+    def __init__(self, repositories: Sequence[Path], open_engine: Callable[[Bundle], Engine]) -> None:
+        self._repositories = tuple(repositories)
+        self._open_engine = open_engine
+        self._models: dict[str, dict[int, ServedModel]] = {}
+        self._failures: dict[str, str] = {}
+        self._loaded = False
+        self._closed = False
+
+    @property
+    def loaded(self) -> bool:
+        """Whether every model that was found is loaded or has failed."""
+        return self._loaded
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything is loaded and there is a model to serve."""
+        return self._loaded and bool(self._models)
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """What could not be loaded, ``name/version`` or the folder that is at fault, and why."""
+        return dict(self._failures)
+
+    def models(self) -> list[ServedModel]:
+        """All models, by name, then version."""
+        return [self._models[name][version] for name in sorted(self._models) for version in sorted(self._models[name])]
+
+    def get(self, name: str, version: int | None = None) -> ServedModel:
+        """The model of this name, in its highest version unless one is given.
+
+        Raises UnknownModel, UnknownVersion or NotReady.
+        """
+        versions = self._models.get(name, {})
+        if version is None and versions:
+            return versions[max(versions)]
+        if version in versions:
+            return versions[version]
+        if not self._loaded:
+            raise NotReady("models are being loaded" if not self._closed else "the server is stopping")
+        failed = {key: why for key, why in self._failures.items() if key.partition("/")[0] == name}
+        if not versions and not failed:
+            raise UnknownModel(f"there is no model {name!r}; there are {', '.join(sorted(self._models)) or 'none'}")
+        if version is None:
+            raise NotReady("; ".join(f"{key} could not be loaded: {why}" for key, why in sorted(failed.items())))
+        if why := failed.get(f"{name}/{version}"):
+            raise NotReady(f"{name}/{version} could not be loaded: {why}")
+        there = ", ".join(str(v) for v in sorted(versions)) or "none that could be loaded"
+        raise UnknownVersion(f"model {name!r} has no version {version}; it has {there}")
+
+    async def load_all(self) -> None:
+        """Load every model that the repositories hold, the highest version of each first."""
+        findings = await asyncio.to_thread(lambda: [finding for path in self._repositories for finding in scan(path)])
+        for finding in findings:
+            if finding.problem:
+                self._failures[finding.key] = finding.problem
+        for entry in _in_order(self._first_of_each_name(findings)):
+            if not self._closed:
+                await self._load_entry(entry)
+        self._loaded = not self._closed
+
+    async def close(self) -> None:
+        """Serve nothing any more and close the engines; no run may be under way."""
+        self._closed, self._loaded = True, False
+        served, self._models = self.models(), {}
+        for model in served:
+            await asyncio.to_thread(model.engine.close)
+
+    async def _load_entry(self, entry: Entry) -> None:
+        try:
+            model = await asyncio.to_thread(self._load, entry.path)
+        except (BundleError, EngineError) as error:
+            self._failures[entry.key] = str(error)
+        except Exception as error:  # one model, however broken, must not keep the others from being served
+            _log.exception("loading %s failed", entry.key)
+            self._failures[entry.key] = repr(error)
+        else:
+            if self._closed:
+                await asyncio.to_thread(model.engine.close)
+            else:
+                self._models.setdefault(model.name, {})[model.version] = model
+
+    def _load(self, path: Path) -> ServedModel:
+        """Open, warm up and time the bundle in a folder ``<model>/<version>``. Raises BundleError or EngineError."""
+        opened = bundle.load(path)
+        name, version = path.parent.name, int(path.name)
+        if opened.manifest.name != name:
+            raise BundleError(f"its manifest is that of {opened.manifest.name!r}, but its folder is {name!r}")
+        engine = self._open_engine(opened)
+        try:
+            _warm_up(engine, opened.manifest)
+            latency_ms = {t: _latency_ms(engine, opened.manifest, t) for t in opened.manifest.timesteps}
+        except BaseException:
+            engine.close()
+            raise
+        return ServedModel(name, version, opened.manifest, engine, latency_ms)
+
+    def _first_of_each_name(self, findings: Sequence[Finding]) -> Iterator[Entry]:
+        """The entries, without those of a name that an earlier repository has."""
+        owners: dict[str, Path] = {}
+        for finding in findings:
+            if finding.entry is None:
+                continue
+            owner = owners.setdefault(finding.entry.name, finding.entry.repository)
+            if owner == finding.entry.repository:
+                yield finding.entry
+            else:
+                self._failures[finding.key] = f"the one in {finding.entry.repository}: {owner} has this model already"
+
+
+def _in_order(entries: Iterator[Entry]) -> list[Entry]:
+    """The highest version of each model, then all others; so the answer to most requests is there first."""
+    ordered = sorted(entries, key=lambda entry: (entry.name, -entry.version))
+    highest = {entry.name: entry for entry in reversed(ordered)}
+    return sorted(ordered, key=lambda entry: highest[entry.name] is not entry)
+
+
+def _warm_up(engine: Engine, manifest: Manifest) -> None:
+    """Run every budget in every bucket once, so that no request meets a cold path."""
+    for timesteps in manifest.timesteps:
+        for size in engine.batch_sizes:
+            engine.run(np.zeros((size, *manifest.input.shape), np.float32), timesteps)
+
+
+def _latency_ms(engine: Engine, manifest: Manifest, timesteps: int) -> float:
+    image = np.zeros((1, *manifest.input.shape), np.float32)
+    times = []
+    for _ in range(_TIMED_RUNS):
+        began = time.perf_counter()
+        engine.run(image, timesteps)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times) * 1000

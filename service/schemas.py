@@ -1,0 +1,240 @@
+"""The shapes of the native API's answers, for the OpenAPI description and for the client.
+
+Classifications are written from plain data without passing through these classes; the tests hold the two together.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Schema(BaseModel):
+    """A frozen answer; members it does not know are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Alive(Schema):
+    """`GET /livez`."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(Schema):
+    """`GET /readyz` when it is 200; when it is 503 a `Problem` has `failed` as well."""
+
+    status: Literal["ready"] = "ready"
+    models: list[str] = Field(description="Models that are warm, as name/version.", examples=[["mnist/1"]])
+    failed: dict[str, str] = Field(description="Models that could not be loaded, and why.", examples=[{}])
+
+
+class OptionError(Schema):
+    """One option that cannot be used."""
+
+    option: str
+    message: str
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457); some kinds have further members."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    type: str = Field(description="The kind of problem.", examples=["urn:problem-type:lmht:invalid-option"])
+    title: str = Field(description="The same in words.", examples=["Invalid option"])
+    status: int = Field(description="The HTTP status.", examples=[422])
+    detail: str = Field(
+        description="What happened this time.", examples=["timesteps: input should be greater than or equal to 1"]
+    )
+    request_id: str = Field(description="The request's id, as in the log.", examples=["example-1"])
+    errors: list[OptionError] | None = Field(default=None, description="Where options are at fault: each of them.")
+    timesteps: list[int] | None = Field(default=None, description="Where the budget is too small: those there are.")
+    failed: dict[str, str] | None = Field(default=None, description="Where not ready: models that could not be loaded.")
+
+
+class ModelSummary(Schema):
+    """One served model, in the list."""
+
+    name: str
+    version: str
+    description: str
+    classes: int = Field(description="How many classes.")
+    timesteps: list[int] = Field(description="The exported budgets, ascending.")
+
+
+class ModelList(Schema):
+    """`GET /v1/models`."""
+
+    models: list[ModelSummary]
+    failed: dict[str, str] = Field(description="Models that could not be loaded, and why.")
+
+
+class PictureCard(Schema):
+    """How a picture is brought to the input."""
+
+    method: Literal["resize", "ink"]
+    box: list[int] | None = Field(description="Height and width in pixels that ink is scaled to fit.")
+    background: Literal["black", "white"] = Field(description="What transparent pixels are laid on.")
+    formats: list[str]
+
+
+class InputCard(Schema):
+    """What the network takes."""
+
+    channels: int
+    height: int
+    width: int
+    value_range: list[float] = Field(description="Least and greatest value of `instances`.")
+    mean: list[float] = Field(description="Per channel, applied within the network: clients never do.")
+    std: list[float] = Field(description="Likewise.")
+    picture: PictureCard
+
+
+class AccuracyCard(Schema):
+    """Accuracy, measured on labelled images at export."""
+
+    dataset: str
+    split: str
+    samples: int
+    served: float = Field(description="Of the exported graph, which is what is served.")
+    float32: float = Field(description="Of the float32 network.")
+    engine: str
+    cpu: str
+
+
+class LayerSpikes(Schema):
+    """Unit spikes of one layer, over all time-steps."""
+
+    name: str
+    count: float
+    per_neuron: float
+
+
+class Spikes(Schema):
+    """Unit spikes for one image, over all time-steps."""
+
+    total: float
+    per_neuron: float
+    layers: list[LayerSpikes]
+
+
+class Energy(Schema):
+    """An estimate for hypothetical hardware, not this server's own consumption."""
+
+    profile: str
+    snn_nj: float | None = Field(description="Nanojoules; null where the profile does not apply.")
+    ann_nj: float | None = Field(description="Nanojoules of the same architecture as a dense network.")
+    ratio: float | None = Field(description="snn_nj / ann_nj")
+    synops: float = Field(description="Synaptic operations.")
+    macs: float = Field(description="Multiply-accumulates of layers with real-valued input.")
+    note: str | None = Field(default=None, description="Why the profile does not apply.")
+
+
+class Rival(Schema):
+    """The same architecture as a quantised ANN with as many activation levels as the spike train has."""
+
+    bits: int
+    nj: float
+    macs: float
+    ratio: float | None = Field(description="snn_nj / nj")
+    assumptions: list[str]
+
+
+class EnergyCard(Energy):
+    """The energy of a budget at its mean spikes, beside its fair rival's."""
+
+    quantised_ann: Rival
+
+
+class BudgetCard(Schema):
+    """One time-step budget."""
+
+    timesteps: int
+    precision: Literal["int8", "float32"]
+    accuracy: AccuracyCard | None = Field(description="null when there were no labels.")
+    temperature: float = Field(description="Probabilities are softmax(logits / temperature).")
+    mean_spikes: Spikes | None = Field(description="Per image, over the accuracy's samples.")
+    energy: list[EnergyCard] = Field(description="At the mean spikes, under each profile; empty without them.")
+    latency_ms: float | None = Field(description="Of one image in the engine, as measured here while warming up.")
+
+
+class LayerCard(Schema):
+    """One spiking layer."""
+
+    name: str
+    neurons: int
+    threshold: float
+    tgim: Literal["full", "gains", "none"]
+    leak: bool
+
+
+class EnergyProfile(Schema):
+    """Prices by which operations become joules."""
+
+    name: str
+    description: str
+    assumptions: list[str]
+
+
+class ModelCard(Schema):
+    """`GET /v1/models/{model}`."""
+
+    name: str
+    version: str
+    description: str
+    engine: str = Field(description="Runtime and device.")
+    classes: list[str]
+    levels: int = Field(description="Firing levels L: unit spikes that a neuron may send in one time-step.")
+    tgim: Literal["full", "factored", "none"]
+    architecture: dict[str, Any]
+    input: InputCard
+    layers: list[LayerCard]
+    budgets: list[BudgetCard]
+    energy_profiles: list[EnergyProfile]
+    made_by: str = Field(description="The command that made the bundle.")
+
+
+class RankedClass(Schema):
+    """A class and how probable it is."""
+
+    index: int
+    label: str
+    probability: float
+
+
+class Prediction(Schema):
+    """The answer for one image."""
+
+    index: int
+    label: str
+    probability: float
+    top_k: list[RankedClass]
+    timesteps: int
+    spikes: Spikes
+    energy: Energy
+    input: str | None = Field(default=None, description="With `include=input`: as the network saw it, PNG in base64.")
+
+
+class Latency(Schema):
+    """Where the time went, in milliseconds; `total` runs from the request's arrival."""
+
+    decode: float
+    queue: float
+    compute: float
+    total: float
+
+
+class Classification(Schema):
+    """`POST /v1/models/{model}/classify`."""
+
+    model: str
+    version: str
+    id: str
+    engine: str
+    timesteps: int = Field(description="The budget that was run.")
+    levels: int
+    predictions: list[Prediction] = Field(description="One for each image, in their order.")
+    latency_ms: Latency
+    batch_size: int = Field(description="Images in the batch that the request was part of.")

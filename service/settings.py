@@ -1,0 +1,148 @@
+"""Every setting of the server, in one class: read here and nowhere else.
+
+A field ``name`` is read from the variable ``LMHT_NAME``. ``PORT``, which many platforms set, is honoured too; where
+both are there, ``LMHT_PORT`` wins. An unusable value raises `SettingsError`, which names the variable.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+import models
+from models.bundle import Timesteps
+from models.energy import DEFAULT_PROFILE, PROFILES
+
+_PREFIX = "LMHT_"
+MIB = 1024 * 1024
+
+
+class SettingsError(Exception):
+    """A setting with an unusable value; the text names its variable."""
+
+
+def bundled_models() -> Path:
+    """The repository folder that comes with the package."""
+    return Path(models.__file__).parent / "zoo"
+
+
+class Settings(BaseSettings):
+    """The server's settings. Every field says what it is for and in which unit."""
+
+    # PORT is an alias beside LMHT_PORT; populate_by_name lets callers write Settings(port=...).
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", populate_by_name=True
+    )
+
+    models: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default_factory=lambda: (bundled_models(),),
+        description=f"Repository folders, with {os.pathsep!r} between them. The first that has a model wins.",
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(
+        8000,
+        ge=0,
+        le=65535,
+        validation_alias=AliasChoices(f"{_PREFIX}PORT", "PORT"),
+        description="Port to listen on; 0 takes a free one.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level to log.")
+    access_log: bool = Field(False, description="Whether to log one line for each request.")
+
+    provider: Literal["auto", "openvino", "cpu"] = Field(
+        "auto", description="ONNX Runtime's execution provider; auto takes OpenVINO where it is installed."
+    )
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="Threads of an engine; unset, as many as the CPU quota allows."
+    )
+    batch_sizes: Annotated[tuple[int, ...], NoDecode] = Field(
+        (1, 4, 16), description="Batch buckets in images, ascending and separated by commas in the variable."
+    )
+    queue_capacity: int = Field(512, ge=1, le=1_000_000, description="Most images that may wait for an engine.")
+
+    default_timesteps: Timesteps | None = Field(
+        None, description="Budget of a request that names none, in time-steps; unset, the model's largest."
+    )
+    default_top_k: int = Field(5, ge=1, le=1000, description="Classes listed where a request does not say how many.")
+    energy_profile: str = Field(DEFAULT_PROFILE, description="Energy profile of a request that names none.")
+
+    max_body_bytes: int = Field(16 * MIB, ge=1024, le=2**31 - 1, description="Largest request body in bytes.")
+    max_pixels: int = Field(
+        50_000_000,
+        ge=1024,
+        le=89_000_000,
+        description="Most pixels that a request's pictures may have together, by their headers.",
+    )
+    max_images: int = Field(64, ge=1, le=4096, description="Most images of one request.")
+    drain_s: int = Field(30, ge=0, le=3600, description="Seconds that requests under way may still take after SIGTERM.")
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split_paths(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part for part in value.split(os.pathsep) if part)
+        return (value,) if isinstance(value, Path) else value
+
+    @field_validator("models")
+    @classmethod
+    def _folders_exist(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        if not value:
+            raise ValueError("at least one folder is needed")
+        for folder in value:
+            if not folder.is_dir():
+                raise ValueError(f"{str(folder)!r} is not a folder")
+            if not os.access(folder, os.R_OK | os.X_OK):
+                raise ValueError(f"the folder {str(folder)!r} cannot be read")
+        return value
+
+    @field_validator("batch_sizes", mode="before")
+    @classmethod
+    def _split_sizes(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("batch_sizes")
+    @classmethod
+    def _ascending(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or value[0] < 1 or value[-1] > 1024 or list(value) != sorted(set(value)):
+            raise ValueError("batch sizes must be ascending whole numbers of 1 to 1024")
+        return value
+
+    @field_validator("energy_profile")
+    @classmethod
+    def _known_profile(cls, value: str) -> str:
+        if value not in PROFILES:
+            raise ValueError(f"there is no profile {value!r}, only {', '.join(PROFILES)}")
+        return value
+
+    @model_validator(mode="after")
+    def _largest_request_fits(self) -> Self:
+        if self.queue_capacity < self.max_images:
+            raise ValueError(
+                f"{_PREFIX}QUEUE_CAPACITY of {self.queue_capacity} cannot hold one request of {_PREFIX}MAX_IMAGES, "
+                f"{self.max_images}"
+            )
+        return self
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """The settings from the environment, with what the command line says on top; None means not said.
+
+    Raises SettingsError.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(dict(item)) for item in error.errors())) from error
+
+
+def _explain(item: dict[str, Any]) -> str:
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if not item["loc"]:
+        return message
+    name = str(item["loc"][0])
+    variable = name if name.isupper() else _PREFIX + name.upper()
+    return f"{variable}: {message[:1].lower()}{message[1:]} (it is {item['input']!r})"

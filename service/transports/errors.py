@@ -1,0 +1,77 @@
+"""How problems leave: as ``application/problem+json`` (RFC 9457), whatever raised them."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Iterable
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from service.problems import InternalError, MethodNotAllowed, NotFound, OtherProblem, Problem, Unprocessable
+
+MEDIA_TYPE = "application/problem+json"
+_ID = re.compile(rb"[!-~]{1,128}")
+_log = logging.getLogger("lmht")
+
+
+def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The client's X-Request-ID where it is 1 to 128 visible ASCII characters, else a new id."""
+    for name, value in headers:
+        if name == b"x-request-id" and _ID.fullmatch(value):
+            return value.decode("ascii")
+    return secrets.token_hex(8)
+
+
+def as_problem(error: Exception, identity: str) -> Problem:
+    """The problem that a client is told of; what was not foreseen is logged and becomes an InternalError."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, HTTPException):
+        return _from_http(error)
+    if isinstance(error, RequestValidationError):
+        return Unprocessable("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
+    _log.error("request %s failed", identity, exc_info=error)
+    return InternalError(f"the request failed through no fault of yours; the log has the cause under {identity}")
+
+
+def response(problem: Problem, identity: str) -> Response:
+    """The problem as an answer."""
+    headers = problem.headers | {"x-request-id": identity}
+    if problem.retry_after_s is not None:
+        # Whole seconds, and never 0: that would ask for a storm.
+        headers["retry-after"] = str(max(1, round(problem.retry_after_s + 0.5)))
+    document = {
+        "type": problem.type,
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "request_id": identity,
+        **problem.extensions,
+    }
+    return Response(orjson.dumps(document), problem.status, headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the app in this form: unknown addresses and wrong methods too."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        identity = request_id(request.scope["headers"])
+        return response(as_problem(error, identity), identity)
+
+    for kind in (Problem, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, answer)
+
+
+def _from_http(error: HTTPException) -> Problem:
+    headers = dict(error.headers or {})
+    if error.status_code == MethodNotAllowed.status:
+        return MethodNotAllowed(f"this address takes {headers.get('Allow', 'another method')}", headers=headers)
+    if error.status_code == NotFound.status:
+        return NotFound("there is nothing at this address", headers=headers)
+    return OtherProblem(error.status_code, str(error.detail), headers=headers)

@@ -1,0 +1,216 @@
+"""The OpenAPI description: what FastAPI knows of its routes, and classification, which is a bare ASGI endpoint.
+
+The parameters of classification come from `service.options.Options`, its answers from `service.schemas`; nothing is
+written down twice. Every error is described as ``application/problem+json``.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from service import schemas
+from service.options import Options
+from service.pictures import MEDIA_TYPES
+from service.transports.errors import MEDIA_TYPE
+from service.transports.examples import EXAMPLES, SEVEN_PNG
+
+CLASSIFY_PATHS = ("/v1/models/{model}/classify", "/v1/models/{model}/versions/{version}/classify")
+_REF = "#/components/schemas/{model}"
+_ERRORS = {
+    400: "The body or a picture cannot be read, or a picture is an animation.",
+    404: "The model or the version is unknown.",
+    413: "The body, the number of images or their pixels exceed what is taken in one request.",
+    415: "A body of this kind is not read here.",
+    422: "An option is unknown or out of range, or `instances` do not fit the model's input.",
+    429: "The work does not fit the queue now.",
+    500: "The server's fault; the log has the cause under the request's id.",
+    503: "Not ready: still loading, nothing could be loaded, or shutting down.",
+    504: "The deadline has passed.",
+}
+_PARAMETERS = {
+    "model": ("A served model's name.", "mnist"),
+    "version": ("A whole number.", "1"),
+}
+Document = dict[str, Any]
+
+
+def answers(example: str, *codes: int) -> dict[int | str, Document]:
+    """The responses of a route for FastAPI: a worked example of success, and these errors."""
+    media_type = "text/plain" if example == "metrics" else "application/json"
+    success: Document = {"content": {media_type: {"example": EXAMPLES[example]}}}
+    return {200: success, **{code: _problem(code) for code in codes}}
+
+
+def install(app: FastAPI) -> None:
+    """Let the app describe itself so, made once and kept."""
+
+    def describe() -> Document:
+        if app.openapi_schema is None:
+            app.openapi_schema = _describe(app)
+        return app.openapi_schema
+
+    app.openapi = describe  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _describe(app: FastAPI) -> Document:
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary=app.summary,
+        description=app.description,
+        routes=app.routes,
+        tags=app.openapi_tags,
+    )
+    paths, components = document["paths"], document.setdefault("components", {}).setdefault("schemas", {})
+    for operations in paths.values():
+        for operation in operations.values():
+            _tidy(operation)
+    for name in ("HTTPValidationError", "ValidationError"):
+        components.pop(name, None)
+    for path in CLASSIFY_PATHS:
+        paths[path] = {"post": _classify(path)}
+    shapes = models_json_schema(
+        [(schemas.Classification, "serialization"), (schemas.Problem, "serialization")], ref_template=_REF
+    )[1]
+    components.update(shapes["$defs"])
+    document["paths"] = dict(sorted(paths.items()))
+    return document
+
+
+def _tidy(operation: Document) -> None:
+    """Of what FastAPI adds by itself: its own validation error, which no route here gives; and explain parameters."""
+    if MEDIA_TYPE not in operation["responses"].get("422", {}).get("content", {MEDIA_TYPE: None}):
+        del operation["responses"]["422"]
+    for parameter in operation.get("parameters", ()):
+        parameter["description"], parameter["example"] = _PARAMETERS[parameter["name"]]
+
+
+def _classify(path: str) -> Document:
+    names = [name for name in _PARAMETERS if f"{{{name}}}" in path]
+    return {
+        "tags": ["classification"],
+        "summary": "Classify pictures" + (" with a version" if "version" in names else ""),
+        "description": "One raw picture, a form with pictures, or JSON with pictures or numbers. Options stand in the "
+        "query, in the form's fields, or beside the images in JSON.",
+        "operationId": "classify_version" if "version" in names else "classify",
+        "parameters": [
+            *(
+                {
+                    "name": name,
+                    "in": "path",
+                    "required": True,
+                    "schema": {"type": "string"},
+                    "description": _PARAMETERS[name][0],
+                    "example": _PARAMETERS[name][1],
+                }
+                for name in names
+            ),
+            *_query(),
+        ],
+        "requestBody": {"required": True, "content": _bodies()},
+        "responses": {
+            "200": {
+                "description": "The classes, their spikes and energy.",
+                "headers": {"X-Request-ID": {"schema": {"type": "string"}, "description": "The request's id."}},
+                "content": {
+                    "application/json": {
+                        "schema": {"$ref": _REF.format(model="Classification")},
+                        "example": EXAMPLES["classify"],
+                    }
+                },
+            },
+            **{str(code): _problem(code) for code in _ERRORS},
+        },
+    }
+
+
+def _options() -> dict[str, Document]:
+    """Each option's schema, without the null that stands for not given."""
+    properties: dict[str, Document] = copy.deepcopy(Options.model_json_schema()["properties"])
+    for schema in properties.values():
+        schema.pop("title", None)
+        if schema.get("default", ...) is None:
+            del schema["default"]
+        if "anyOf" in schema:
+            schema |= next(choice for choice in schema.pop("anyOf") if choice.get("type") != "null")
+    return properties
+
+
+def _query() -> list[Document]:
+    parameters = []
+    for name, schema in _options().items():
+        parameter: Document = {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": schema.pop("description"),
+            "schema": schema,
+        }
+        if schema.get("type") == "array":
+            parameter |= {"style": "form", "explode": True}
+        parameters.append(parameter)
+    return parameters
+
+
+def _bodies() -> Document:
+    options = _options()
+    raw = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES}
+    form = {
+        "type": "object",
+        "required": ["image"],
+        "additionalProperties": False,
+        "properties": {
+            "image": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "string", "format": "binary"},
+                "description": "One picture a part; the field may be repeated.",
+            },
+            **options,
+        },
+    }
+    images = {
+        "type": "array",
+        "minItems": 1,
+        "items": {"type": "string", "contentEncoding": "base64"},
+        "description": "Pictures in base64.",
+    }
+    # Written out to the depth of [n, C, H, W]; the sizes depend on the model.
+    numbers: Document = {"type": "number"}
+    for _ in range(4):
+        numbers = {"type": "array", "minItems": 1, "items": numbers}
+    numbers["description"] = "Numbers of shape [n, channels, height, width] in the model's value range."
+    json = {
+        "oneOf": [
+            {
+                "type": "object",
+                "title": title,
+                "required": [name],
+                "additionalProperties": False,
+                "properties": {name: schema, **options},
+            }
+            for title, name, schema in (("Pictures", "images", images), ("Numbers", "instances", numbers))
+        ]
+    }
+    return {
+        **raw,
+        "multipart/form-data": {"schema": form, "encoding": {"image": {"contentType": ", ".join(MEDIA_TYPES)}}},
+        "application/json": {"schema": json, "example": {"images": [SEVEN_PNG], "timesteps": 4, "top_k": 3}},
+    }
+
+
+def _problem(code: int) -> Document:
+    described: Document = {
+        "description": _ERRORS[code],
+        "content": {
+            MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}, "example": EXAMPLES[f"problem-{code}"]}
+        },
+    }
+    if code == 429:
+        described["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}}
+    return described

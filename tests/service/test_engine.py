@@ -1,0 +1,290 @@
+"""The ONNX engine against the tiny network's own answers, which are exact."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from models import bundle
+from models.bundle import Bundle, BundleError, Engine, Outputs
+from service.engines import EngineError, EngineOptions, open_engine
+from service.engines.buckets import Buckets
+from tests import tiny
+
+OPENVINO = "OpenVINOExecutionProvider" in ort.get_available_providers()
+PROVIDERS = ["cpu", *(["openvino"] if OPENVINO else [])]
+ON_CPU = EngineOptions(threads=1, batch_sizes=(1, 3), provider="cpu")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return tiny.write(tmp_path_factory.mktemp("models") / "tiny" / "1")
+
+
+@pytest.fixture(scope="module", params=PROVIDERS)
+def engine(made: Bundle, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    engine = open_engine(made, EngineOptions(threads=2, batch_sizes=(1, 3, 6), provider=request.param))
+    yield engine
+    engine.close()
+
+
+def assert_equal(answer: Outputs, expected: Outputs) -> None:
+    for name in ("logits", "spikes", "synops"):
+        actual, wanted = getattr(answer, name), getattr(expected, name)
+        assert actual.dtype == wanted.dtype
+        np.testing.assert_array_equal(actual, wanted, name)
+
+
+@pytest.mark.parametrize("timesteps", tiny.BUDGETS)
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 6, 7, 20])
+def test_answers_are_the_equations_whatever_the_padding_and_the_split(
+    engine: Engine, timesteps: int, count: int
+) -> None:
+    images = tiny.images(count, seed=count)
+    assert_equal(engine.run(images, timesteps), tiny.reference(images, timesteps))
+
+
+def test_the_tiny_network_depends_on_its_images_and_on_the_budget() -> None:
+    answers = [tiny.reference(tiny.images(64), timesteps) for timesteps in tiny.BUDGETS]
+    for answer in answers:
+        assert set(answer.logits.argmax(1)) == {0, 1, 2}
+        assert len(np.unique(answer.spikes, axis=0)) > 32
+    for one, other in itertools.pairwise(answers):
+        assert (one.logits.argmax(1) != other.logits.argmax(1)).any()
+        assert (one.spikes < other.spikes).all()
+
+
+def test_images_that_do_not_lie_contiguously_in_memory_are_read_right(engine: Engine) -> None:
+    images = tiny.images(6)
+    assert_equal(engine.run(images[::-2], 2), tiny.reference(images[::-2].copy(), 2))
+
+
+def test_several_threads_may_run_at_once(engine: Engine) -> None:
+    jobs = [(tiny.images(count, seed), t) for seed, (count, t) in enumerate(itertools.product((1, 2, 4), (1, 4)))] * 5
+    with ThreadPoolExecutor(4) as pool:
+        for answer, job in zip(pool.map(lambda job: engine.run(*job), jobs), jobs, strict=True):
+            assert_equal(answer, tiny.reference(*job))
+
+
+def test_the_name_tells_runtime_and_provider(engine: Engine, request: pytest.FixtureRequest) -> None:
+    provider = request.node.callspec.params["engine"]
+    expected = {"cpu": "CPUExecutionProvider", "openvino": "OpenVINOExecutionProvider"}[provider]
+    assert engine.name == f"onnxruntime/{expected}"
+    assert engine.batch_sizes == (1, 3, 6)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        tiny.images(1)[:0],
+        tiny.images(1)[0],
+        tiny.images(1).astype(np.float64),
+        np.zeros((1, 3, 8, 8), np.float32),
+        np.zeros((1, 1, 8, 9), np.float32),
+    ],
+    ids=["none", "no batch axis", "float64", "colour", "size"],
+)
+def test_images_that_do_not_fit_are_refused(engine: Engine, images: Any) -> None:
+    with pytest.raises(ValueError, match="not float32"):
+        engine.run(images, 1)
+
+
+def test_a_budget_that_was_not_exported_is_refused(engine: Engine) -> None:
+    with pytest.raises(ValueError, match="3 time-steps"):
+        engine.run(tiny.images(1), 3)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_nothing_is_printed(made: Bundle, provider: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    open_engine(made, EngineOptions(threads=1, batch_sizes=(2,), provider=provider)).run(tiny.images(3), 4)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(not OPENVINO, reason="the OpenVINO provider is not installed")
+def test_openvino_is_chosen_where_it_is_installed_with_its_precision_and_threads_set(
+    made: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    original = ort.InferenceSession
+
+    def record(graph: bytes, options: Any, providers: Any, **rest: Any) -> Any:
+        seen.extend(providers)
+        return original(graph, options, providers, **rest)
+
+    monkeypatch.setattr(ort, "InferenceSession", record)
+    assert open_engine(made, EngineOptions(threads=3, batch_sizes=(1,))).name.endswith("OpenVINOExecutionProvider")
+    settings = {"device_type": "CPU", "precision": "FP32", "num_of_threads": "3"}
+    assert seen == [("OpenVINOExecutionProvider", settings)] * len(tiny.BUDGETS)
+
+
+@pytest.mark.skipif(not OPENVINO, reason="the OpenVINO provider is not installed")
+@pytest.mark.parametrize("wrong", [{"no_such_option": "1"}, {"num_of_threads": "many"}])
+def test_a_provider_that_does_not_start_is_an_error_and_not_quietly_replaced(
+    made: Bundle, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], wrong: dict[str, str]
+) -> None:
+    original = ort.InferenceSession
+
+    def spoil(graph: bytes, options: Any, providers: Any, **rest: Any) -> Any:
+        return original(graph, options, [(name, given | wrong) for name, given in providers], **rest)
+
+    monkeypatch.setattr(ort, "InferenceSession", spoil)
+    with pytest.raises(EngineError, match="OpenVINOExecutionProvider does not start"):
+        open_engine(made, EngineOptions(1, (1,)))
+    assert capfd.readouterr().out == ""
+
+
+def test_without_openvino_the_cpu_provider_serves_and_asking_for_openvino_is_an_error(
+    made: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert open_engine(made, EngineOptions(1, (1,))).name == "onnxruntime/CPUExecutionProvider"
+    with pytest.raises(EngineError, match="onnxruntime-openvino"):
+        open_engine(made, EngineOptions(1, (1,), "openvino"))
+
+
+def test_a_closed_engine_holds_no_session(made: Bundle) -> None:
+    engine = open_engine(made, ON_CPU)
+    engine.close()
+    with pytest.raises(ValueError, match="no budget"):
+        engine.run(tiny.images(1), 1)
+
+
+# --- Bundles that do not hold together -------------------------------------------------------------------------------
+
+
+def rename_output(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        if node.output[0] == "synops":
+            node.output[0] = "operations"
+    model.graph.output[2].name = "operations"
+
+
+def drop_output(model: onnx.ModelProto) -> None:
+    del model.graph.output[2]
+
+
+def widen_head(model: onnx.ModelProto) -> None:
+    head, bias = (
+        next(c for c in model.graph.initializer if list(c.dims) == dims)
+        for dims in ([tiny.CHANNELS * tiny.REDUCED**2, 3], [3])
+    )
+    for constant in (head, bias):
+        wide = np.repeat(numpy_helper.to_array(constant), 2, axis=-1)
+        constant.CopyFrom(numpy_helper.from_array(wide, constant.name))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 6
+
+
+def count_in_float32(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        if node.output[0] == "spikes":
+            node.attribute[0].i = TensorProto.FLOAT
+    model.graph.output[1].type.tensor_type.elem_type = TensorProto.FLOAT
+
+
+def fix_batch(model: onnx.ModelProto) -> None:
+    for tensor in (*model.graph.input, *model.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_value = 5
+
+
+def name_batch_otherwise(model: onnx.ModelProto) -> None:
+    for tensor in (*model.graph.input, *model.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_param = "N"
+
+
+def add_input(model: onnx.ModelProto) -> None:
+    model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["batch", 1]))
+
+
+def shrink_input(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "channels"
+
+
+def break_node(model: onnx.ModelProto) -> None:
+    model.graph.node[0].op_type = "NoSuchOperation"
+
+
+def keep_weights_outside(model: onnx.ModelProto) -> None:
+    constant = next(c for c in model.graph.initializer if list(c.dims) == [3])
+    constant.ClearField("raw_data")
+    constant.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "weights.bin"), ("offset", "0"), ("length", "12")):
+        constant.external_data.add(key=key, value=value)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize(
+    "defect",
+    [
+        rename_output,
+        drop_output,
+        widen_head,
+        count_in_float32,
+        fix_batch,
+        name_batch_otherwise,
+        add_input,
+        shrink_input,
+        break_node,
+        keep_weights_outside,
+    ],
+)
+def test_a_graph_that_does_not_fit_its_manifest_is_refused_quietly_and_by_its_file(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    defect: Callable[[onnx.ModelProto], None],
+    provider: Any,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.bin").write_bytes(bytes(12))
+    model = tiny.graph(2)
+    defect(model)
+    broken = tiny.write(tmp_path / "tiny" / "1", budgets=(2,), graphs={2: model.SerializeToString()})
+    with pytest.raises(BundleError, match=r"^t2\.onnx: "):
+        open_engine(broken, EngineOptions(1, (2,), provider))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
+    broken = tiny.write(tmp_path / "tiny" / "1", graphs={4: b"not a graph"})
+    with pytest.raises(BundleError, match=r"^t4\.onnx: "):
+        open_engine(broken, ON_CPU)
+
+
+def test_a_file_that_was_changed_after_export_is_refused(tmp_path: Path) -> None:
+    tiny.write(tmp_path / "tiny" / "1")
+    (tmp_path / "tiny" / "1" / "t2.onnx").write_bytes(tiny.graph(2, seed=tiny.SEED + 1).SerializeToString())
+    with pytest.raises(BundleError, match=r"t2\.onnx: its sha256"):
+        open_engine(bundle.load(tmp_path / "tiny" / "1"), ON_CPU)
+
+
+# --- Options and buckets ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options", [{"threads": 0}, {"batch_sizes": ()}, {"batch_sizes": (0, 1)}, {"batch_sizes": (4, 1)}]
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        EngineOptions(**options)
+
+
+@pytest.mark.parametrize("sizes", [(1,), (3,), (1, 4, 16), (1, 2, 4, 8), (2, 5), (3, 7)])
+def test_passes_hold_every_batch_at_the_least_cost_with_padding_in_the_last_alone(sizes: tuple[int, ...]) -> None:
+    buckets = Buckets(sizes)
+    for rows in range(1, sizes[-1] + 1):
+        every = (p for n in range(1, rows + 1) for p in itertools.combinations_with_replacement(sizes, n))
+        cheapest = min(sum(p) + len(p) / 2 for p in itertools.takewhile(lambda p: len(p) < 8, every) if sum(p) >= rows)
+        for more in (0, 3):
+            passes = buckets.passes(rows + more * sizes[-1])
+            assert list(passes) == sorted(passes, reverse=True)
+            assert sum(passes[:-1]) < rows + more * sizes[-1] <= sum(passes)
+            assert sum(passes) + len(passes) / 2 == cheapest + more * (sizes[-1] + 0.5)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings, SettingsError, bundled_models, read_settings
+
+
+def test_without_variables_the_bundled_models_are_served_on_the_loopback() -> None:
+    settings = read_settings()
+    assert settings.models == (bundled_models(),)
+    assert (settings.host, settings.port, settings.default_timesteps) == ("127.0.0.1", 8000, None)
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith("."), name
+
+
+def test_a_variable_sets_its_field(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.mkdir()
+    second.mkdir()
+    for name, value in {
+        "MODELS": f"{first}{os.pathsep}{second}",
+        "HOST": "0.0.0.0",
+        "BATCH_SIZES": "1, 2,8",
+        "DEFAULT_TIMESTEPS": "4",
+        "ENERGY_PROFILE": "paper",
+        "THREADS": "",
+    }.items():
+        monkeypatch.setenv(f"LMHT_{name}", value)
+    settings = read_settings()
+    assert settings.models == (first, second)
+    assert settings.host == "0.0.0.0"
+    assert settings.batch_sizes == (1, 2, 8)
+    assert settings.default_timesteps == 4
+    assert settings.energy_profile == "paper"
+    assert settings.threads is None  # an empty variable is one that is not set
+
+
+def test_the_platforms_port_is_honoured_and_the_own_one_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "9001")
+    assert read_settings().port == 9001
+    monkeypatch.setenv("LMHT_PORT", "9002")
+    assert read_settings().port == 9002
+    assert read_settings(port=9003).port == 9003
+
+
+def test_what_the_command_line_does_not_say_is_left_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMHT_HOST", "::1")
+    assert read_settings(host=None, port=1).host == "::1"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("LMHT_MODELS", "/does/not/exist"),
+        ("LMHT_MODELS", os.pathsep),
+        ("LMHT_MODELS", __file__),
+        ("LMHT_PORT", "eight"),
+        ("LMHT_PORT", "65536"),
+        ("PORT", "-1"),
+        ("LMHT_BATCH_SIZES", "4,2"),
+        ("LMHT_BATCH_SIZES", "0,1"),
+        ("LMHT_BATCH_SIZES", "1,many"),
+        ("LMHT_THREADS", "0"),
+        ("LMHT_PROVIDER", "gpu"),
+        ("LMHT_DEFAULT_TIMESTEPS", "0"),
+        ("LMHT_DEFAULT_TIMESTEPS", "1025"),
+        ("LMHT_ENERGY_PROFILE", "free"),
+        ("LMHT_MAX_BODY_BYTES", "0"),
+        ("LMHT_MAX_PIXELS", "100000000"),
+        ("LMHT_QUEUE_CAPACITY", "63"),  # less than one request's LMHT_MAX_IMAGES
+    ],
+)
+def test_an_unusable_value_is_refused_by_the_name_of_its_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=variable):
+        read_settings()
+
+
+def test_an_unreadable_folder_is_refused(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("the superuser may read everything")
+    tmp_path.chmod(0)
+    with pytest.raises(SettingsError, match=r"LMHT_MODELS.*cannot be read"):
+        read_settings(models=tmp_path)
+
+
+def test_every_mistake_is_named_at_once() -> None:
+    with pytest.raises(SettingsError) as error:
+        read_settings(port=-1, threads=0)
+    assert "LMHT_PORT" in str(error.value)
+    assert "LMHT_THREADS" in str(error.value)
