@@ -35,7 +35,7 @@ from models.neuron import Neuron
 
 
 def trace(network: Network, timesteps: int, input_shape: Shape) -> Graph:
-    """The network at one budget, for images of shape (C, H, W).
+    """The network at one budget, for images of shape (C, H, W). Nodes go by their modules' names within the body.
 
     Raises ValueError for an operation that has no node, or where shapes do not fit.
     """
@@ -60,7 +60,7 @@ def trace(network: Network, timesteps: int, input_shape: Shape) -> Graph:
             names[step] = inputs[0]
             continue
         if module is not None:
-            node = _node(str(step.target), inputs, module, signals[inputs[0]].shape)
+            node = _node(str(step.target).removeprefix("body."), inputs, module, signals[inputs[0]].shape)
         elif step.target in (operator.add, torch.add) and len(inputs) == len(step.args) == 2 and not step.kwargs:
             node = Add(step.name, inputs)
         else:

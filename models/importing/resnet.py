@@ -13,14 +13,19 @@ from models.importing.layout import Layout, State
 
 def resnet18(state: State) -> Layout:
     """ResNet-18 with the 3×3 stem."""
-    modules = {"body.0.conv": "conv1", "body.0.norm": "bn1", "body.0.neuron": "sn1", "body.5.2.linear": "fc.0"}
+    modules = {
+        "body.stem.conv": "conv1",
+        "body.stem.norm": "bn1",
+        "body.stem.neuron": "sn1",
+        "body.classifier.head.linear": "fc.0",
+    }
     return Layout("resnet18", "conv1.weight", "fc.0.weight", modules | _stages((2, 2, 2, 2)))
 
 
 def _stages(depths: Sequence[int]) -> dict[str, str]:
-    """Stage i is ``body.i`` here and ``layer<i>`` there; every stage but the first begins with a shortcut that maps."""
+    """``stage<i>.block<j+1>`` here is ``layer<i>.<j>`` there; all stages but the first begin with a mapped shortcut."""
     return {
-        f"body.{stage}.{block}.{ours}": f"layer{stage}.{block}.{theirs}"
+        f"body.stage{stage}.block{block + 1}.{ours}": f"layer{stage}.{block}.{theirs}"
         for stage, depth in enumerate(depths, 1)
         for block in range(depth)
         for ours, theirs in (_BRANCH | (_SHORTCUT if stage > 1 and block == 0 else {})).items()

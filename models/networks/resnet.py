@@ -77,15 +77,21 @@ def resnet(
         raise ValueError("widths and depths need one value per stage")
     spiking = Spiking(tuple(budgets), levels, tgim)
     network = ResNet(spiking, mean, std)
-    body = nn.Sequential(ConvUnit(channels, widths[0], spiking, constant_input=True))
+    body = nn.Sequential()
+    body.add_module("stem", ConvUnit(channels, widths[0], spiking, constant_input=True))
     previous = widths[0]
     for index, (width, depth) in enumerate(zip(widths, depths, strict=True)):
         stage = nn.Sequential()
         for block in range(depth):
-            stage.append(BasicBlock(previous, width, 2 if index and not block else 1, spiking))
+            stride = 2 if index and not block else 1
+            stage.add_module(f"block{block + 1}", BasicBlock(previous, width, stride, spiking))
             previous = width
-        body.append(stage)
-    body.append(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), Head(previous, classes, spiking)))
+        body.add_module(f"stage{index + 1}", stage)
+    classifier = nn.Sequential()
+    classifier.add_module("pool", nn.AdaptiveAvgPool2d(1))
+    classifier.add_module("flatten", nn.Flatten())
+    classifier.add_module("head", Head(previous, classes, spiking))
+    body.add_module("classifier", classifier)
     network.body = body
     return network
 

@@ -44,23 +44,27 @@ def vgg(
     """
     spiking = Spiking(tuple(budgets), levels, tgim)
     network = VGG(spiking, mean, std)
-    stages = nn.ModuleList()
+    body = nn.Sequential()
     previous = channels
     for index, stage in enumerate(widths):
         units = nn.Sequential()
         if index:
-            units.append(nn.AvgPool2d(2))
+            units.add_module("pool", nn.AvgPool2d(2))
         for position, width in enumerate(stage):
-            units.append(ConvUnit(previous, width, spiking, constant_input=index == position == 0))
+            unit = ConvUnit(previous, width, spiking, constant_input=index == position == 0)
+            units.add_module(f"unit{position + 1}", unit)
             previous = width
-        stages.append(units)
+        body.add_module(f"stage{index + 1}", units)
     rows, columns = grid
-    classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1)) if rows == columns == 1 else nn.Sequential()
-    classifier.append(nn.Flatten())
+    classifier = nn.Sequential()
+    if rows == columns == 1:
+        classifier.add_module("pool", nn.AdaptiveAvgPool2d(1))
+    classifier.add_module("flatten", nn.Flatten())
     features = previous * rows * columns
-    for width in hidden:
-        classifier.append(LinearUnit(features, width, spiking))
+    for index, width in enumerate(hidden):
+        classifier.add_module(f"unit{index + 1}", LinearUnit(features, width, spiking))
         features = width
-    classifier.append(Head(features, classes, spiking))
-    network.body = nn.Sequential(*stages, classifier)
+    classifier.add_module("head", Head(features, classes, spiking))
+    body.add_module("classifier", classifier)
+    network.body = body
     return network

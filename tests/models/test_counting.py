@@ -96,6 +96,9 @@ def test_every_reader_of_a_layer_is_an_edge_of_its_own() -> None:
         layer("right", "sum"),
         Flatten("flat", ("first",)),
         Linear("out", ("flat",), np.ones((7, 2 * 6 * 6)), np.zeros(7)),
+        AvgPool("again", ("shortcut",), Window((3, 3), (3, 3))),
+        Flatten("vector", ("again",)),
+        Linear("pooled twice", ("vector",), np.ones((5, 2)), np.zeros(5)),
     )
     graph = Graph(1, (2, 6, 6), nodes)
     edges = {e.target: (e.kind, e.fan, e.fan_out, e.window) for e in counting.edges(graph, first)}
@@ -105,6 +108,7 @@ def test_every_reader_of_a_layer_is_an_edge_of_its_own() -> None:
         "right": ("identity", 1, 1, 4),
         "widen": ("conv", 2, 8, 1),
         "out": ("linear", 7, 7, 1),
+        "pooled twice": ("linear", 5, 5, 36),
     }
     units = torch.from_numpy(np.random.default_rng(0).integers(0, 5, (3, 2, 6, 6))).double()
     nothing = torch.zeros(3, 4, 3, 3, dtype=torch.float64)

@@ -146,7 +146,7 @@ def test_an_imported_network_computes_what_the_equations_say(timesteps: int, lev
 def test_thresholds_are_the_files_own_and_odd_ones_are_pointed_out(complete: State) -> None:
     state = complete | {"layer2.0.sn1.v_threshold": torch.tensor([0.75])}
     found = import_checkpoint(state, architecture="resnet18", levels=2)
-    assert found.network.get_buffer("body.2.0.unit1.neuron.threshold") == 0.75
+    assert found.network.get_buffer("body.stage2.block1.unit1.neuron.threshold") == 0.75
     assert "1 of 17 thresholds" in found.notes[0]
 
 

@@ -81,13 +81,13 @@ def test_training_learns_and_keeps_the_epoch_of_the_lowest_validation_loss(
     epochs: list[loop.Epoch] = []
     wrong = LabelledImages(training.images, (training.labels + 1) % 10)
     chosen = dataclasses.replace(TINY, epochs=8, learning_rate=2e-2, batch=8)
-    network = loop.train(chosen, training, wrong, tmp_path, on_epoch=epochs.append)
+    network = loop.train(chosen, training, wrong, tmp_path / "whole", on_epoch=epochs.append)
     losses = [epoch.validation_loss for epoch in epochs]
     best = losses.index(min(losses))
     assert best < len(losses) - 1
     assert epochs[-1].loss < epochs[0].loss
     assert [epoch.kept for epoch in epochs] == [loss == min(losses[: i + 1]) for i, loss in enumerate(losses)]
-    saved = checkpoint.load(tmp_path / checkpoint.FILE)
+    saved = checkpoint.load(tmp_path / "whole" / checkpoint.FILE)
     assert saved.best_loss == min(losses)
     state = network.state_dict()
     assert not network.training
@@ -99,6 +99,11 @@ def test_training_learns_and_keeps_the_epoch_of_the_lowest_validation_loss(
     again = chosen.build()
     again.load_state_dict(dict(saved.best))
     assert loop.validate(again, wrong)[0] == min(losses)
+    # A run that is broken off after its best epoch still knows that epoch's network.
+    for stop in (7, 8):
+        resumed = loop.train(chosen, training, wrong, tmp_path / "parts", epochs=stop)
+    assert best < 7
+    assert same(resumed, network)
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(
@@ -144,10 +149,14 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path: Path, monkeypatc
     monkeypatch.setattr(checkpoint, "save_file", fail)
     with pytest.raises(OSError, match="No space"):
         checkpoint.save(path, dataclasses.replace(state, epoch=4))
+    monkeypatch.undo()
     read = checkpoint.load(path)
     assert (read.recipe, read.epoch, read.best_loss) == ("tiny", 3, 0.5)
     assert read.best["a"].tolist() == [0, 0]
     assert read.optimizer["0.step"].item() == 4
+    checkpoint.save(path, dataclasses.replace(state, epoch=4))
+    assert checkpoint.load(path).epoch == 4
+    assert [file.name for file in path.parent.iterdir()] == [checkpoint.FILE]
 
 
 # --- Its parts -------------------------------------------------------------------------------------------------------
