@@ -76,6 +76,7 @@ class Picture(Record):
 class InputSpec(Record):
     """The network's input: float32 [batch, channels, height, width] with values in ``value_range``.
 
+    Pictures always become 0 (black) to 1 (white); the range says what a caller's own numbers may be.
     ``mean`` and ``std`` per channel are nodes of the graph already: a caller never applies them.
     """
 
@@ -98,8 +99,8 @@ class InputSpec(Record):
             raise ValueError(f"mean and std need one value for each of {self.channels} channels")
         if min(self.std) <= 0:
             raise ValueError("std must be positive")
-        if self.value_range[0] >= self.value_range[1]:
-            raise ValueError("value_range must be (low, high) with low < high")
+        if not self.value_range[0] <= 0 < 1 <= self.value_range[1]:
+            raise ValueError("value_range must hold 0 to 1, which pictures are brought to")
         if self.picture.box and (self.picture.box[0] > self.height or self.picture.box[1] > self.width):
             raise ValueError("the picture's box is larger than the input")
         return self

@@ -1,4 +1,4 @@
-"""The machine: what may be used of it, and what a figure was measured on. Standard library only."""
+"""What a figure was measured on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from models import cpu
 
 # What decides which kernels the runtimes choose, on x86 and on ARM.
 _TELLING_FLAGS = (
@@ -45,14 +47,14 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 class Machine:
     """A machine and the software on it, as far as they explain a duration.
 
-    ``cores`` may be a fraction where a container's quota is one. ``threads`` are counts that somebody set: by the
+    ``cores`` are those that a container's quota leaves. ``threads`` are counts that somebody set: by the
     environment's variables, by torch where it is loaded, and what the bench says of itself. ``devices`` are named by
     the bench that uses them. ``date`` is UTC, ISO 8601.
     """
 
     cpu: str
     cpu_flags: tuple[str, ...]
-    cores: float
+    cores: int
     memory_bytes: int | None
     system: str
     python: str
@@ -81,9 +83,9 @@ def describe_machine(
     set_threads |= {name: str(count) for name, count in (threads or {}).items()}
     flags = (cpuinfo.get("flags") or cpuinfo.get("Features") or "").split()
     return Machine(
-        cpu=cpu_name(root),
+        cpu=cpu.model_name(root),
         cpu_flags=tuple(flag for flag in _TELLING_FLAGS if flag in flags),
-        cores=usable_cores(root),
+        cores=cpu.available_threads(root),
         memory_bytes=_memory_bytes(root),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=f"{platform.python_implementation()} {platform.python_version()}",
@@ -92,31 +94,6 @@ def describe_machine(
         devices=tuple(devices),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def cpu_name(root: Path = Path("/")) -> str:
-    """The processor's name, or its architecture where the system does not tell more."""
-    return _cpuinfo(root).get("model name") or platform.processor() or platform.machine()
-
-
-def usable_cores(root: Path = Path("/")) -> float:
-    """The cores that this process may keep busy: those it may run on, or the cgroup's quota where that is less."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _quota(root / "sys/fs/cgroup")
-    return float(allowed) if quota is None else min(float(allowed), quota)
-
-
-def _quota(cgroup: Path) -> float | None:
-    """Cores that the cgroup grants; None when it sets no limit. Version 2 first, then version 1."""
-    words = _read(cgroup / "cpu.max").split() or [
-        _read(cgroup / "cpu/cpu.cfs_quota_us").strip(),
-        _read(cgroup / "cpu/cpu.cfs_period_us").strip(),
-    ]
-    try:
-        quota, period = map(int, words)
-    except ValueError:  # "max" in version 2, or no file
-        return None
-    return quota / period if quota > 0 and period > 0 else None
 
 
 def _memory_bytes(root: Path) -> int | None:

@@ -28,7 +28,7 @@ def to_json(comparison: Comparison) -> str:
          "results": [{"name": str, "repeats": int, "median_s": float, "quartiles_s": [float, float],
                       "ratio": {"value": float, "low": float, "high": float},    median ÷ the baseline's median
                       "durations_s": [float, …]}, …],                            one a round, in the rounds' order
-         "machine": {"cpu": str, "cpu_flags": [str, …], "cores": float, "memory_bytes": int | null, "system": str,
+         "machine": {"cpu": str, "cpu_flags": [str, …], "cores": int, "memory_bytes": int | null, "system": str,
                      "python": str, "libraries": {name: version}, "threads": {name: str}, "devices": [str, …],
                      "date": str}}
     """

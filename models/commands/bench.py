@@ -16,9 +16,10 @@ from models.bench import report
 from models.bench.harness import Alternative, Comparison, compare
 from models.bundle import Bundle, BundleError
 from models.commands.progress import console
+from models.cpu import available_threads
 from models.evaluation import network_of
 from models.export.exporter import Card, assemble
-from models.machine import describe_machine, usable_cores
+from models.machine import describe_machine
 from models.tools import Tools
 
 EAGER = "PyTorch, eager, float32"
@@ -36,7 +37,7 @@ def bench(
 ) -> None:
     """Compare the serving engine with ONNX Runtime's CPU provider in float32 and with the eager PyTorch network."""
     tools: Tools = context.obj
-    threads = threads or max(1, int(usable_cores()))
+    threads = threads or available_threads()
     try:
         bundle = bundles.load(folder)
         budget = bundle.manifest.budget(timesteps or bundle.manifest.timesteps[-1])

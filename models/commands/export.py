@@ -10,11 +10,11 @@ import typer
 from models import bundle as bundles
 from models.commands.evaluate import accuracy_table
 from models.commands.progress import bar, console
+from models.cpu import model_name
 from models.data import dataset, load
 from models.export.exporter import Card, Measured, images_to_run
 from models.export.exporter import export as run
 from models.export.lowering import Precision
-from models.machine import cpu_name
 from models.tools import Tools
 from models.training.network_file import FILE
 from models.training.network_file import load as load_network
@@ -47,6 +47,6 @@ def export(
     )
     measured = Measured(recipe.dataset, load(recipe.dataset, "validation"), load(recipe.dataset, "test"))
     with bar(f"measuring {recipe.name}", images_to_run(network, measured)) as advance:
-        bundle = run(path, network, card, precision, measured, tools.open_engine, cpu_name(), advance)
+        bundle = run(path, network, card, precision, measured, tools.open_engine, model_name(), advance)
     console.print(accuracy_table(bundle.manifest))
     console.print(f"{path} is a bundle of {sum(f.stat().st_size for f in path.iterdir()) / 1e6:.1f} MB")

@@ -15,6 +15,8 @@ from models.importing import CheckpointError, import_checkpoint, read
 from models.importing.importer import Architecture
 
 VERSION = "1"
+# Normalised values lie within a few units of 0; a caller's mistake (0..255) is found all the same.
+NORMALISED = (-100.0, 100.0)
 
 
 def import_(
@@ -47,7 +49,7 @@ def import_(
                 channels=parameters["channels"],
                 height=size,
                 width=size,
-                value_range=(0.0, 1.0) if mean and std else (-1e6, 1e6),
+                value_range=(0.0, 1.0) if mean and std else NORMALISED,
                 mean=tuple(parameters["mean"]),
                 std=tuple(parameters["std"]),
                 picture=Picture(),

@@ -13,7 +13,7 @@ import typer
 from models import bundle as bundles
 from models.bundle import Bundle, BundleError
 from models.commands.progress import console
-from models.machine import cpu_name
+from models.cpu import model_name
 from models.tools import OpenEngine, Tools
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def draw(loaded: list[Bundle], latencies: list[list[float]], output: Path) -> No
     import matplotlib as mpl
 
     mpl.use("Agg")
+    mpl.rcParams["svg.fonttype"] = "none"  # text stays text
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True, layout="constrained")
@@ -82,7 +83,7 @@ def draw(loaded: list[Bundle], latencies: list[list[float]], output: Path) -> No
     axes[0].set_xticks(ticks, [str(t) for t in ticks])
     axes[0].legend()
     _label(axes[1], "spikes an image")
-    _label(axes[2], f"latency of one image, ms\n({cpu_name()})")
+    _label(axes[2], f"latency of one image, ms\n({model_name()})")
     figure.savefig(output, dpi=150)
     plt.close(figure)
 

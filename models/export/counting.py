@@ -112,7 +112,7 @@ def layers(graph: Graph) -> tuple[bundle.Layer, ...]:
             tgim="none" if node.mixing is None else "full" if node.mixing.ndim == 2 else "gains",
             leak=node.leak is not None,
             edges=tuple(
-                bundle.Edge(target=e.target, kind=e.kind, fan_out=e.fan_out, pool_window=e.window)  # type: ignore[arg-type]
+                bundle.Edge(target=e.target, kind=e.kind, fan_out=e.fan_out, pool_window=e.window)
                 for e in edges(graph, node)
             ),
         )

@@ -20,7 +20,8 @@ FILE = "checkpoint.safetensors"
 class Checkpoint:
     """A run after ``epoch`` epochs, enough to go on exactly as if it had never stopped.
 
-    ``best`` is the network at its lowest validation loss; ``optimizer`` has keys ``<parameter index>.<name>``.
+    ``recipe`` is the recipe's fingerprint, ``best`` the network at its lowest validation loss; ``optimizer`` has keys
+    ``<parameter index>.<name>``.
     """
 
     recipe: str

@@ -61,8 +61,8 @@ def train(
     path = folder / checkpoint.FILE
     if path.exists():
         saved = checkpoint.load(path)
-        if saved.recipe != recipe.name:
-            raise ValueError(f"{path} is of the recipe {saved.recipe!r}, not {recipe.name!r}")
+        if saved.recipe != recipe.fingerprint():
+            raise ValueError(f"{path} is of another recipe than {recipe.name!r} is now; give another folder")
         network.load_state_dict(dict(saved.network))
         checkpoint.restore_optimizer(optimizer, saved.optimizer)
         done, best_loss, best = saved.epoch, saved.best_loss, dict(saved.best)
@@ -84,7 +84,7 @@ def train(
             best_loss, best = loss, _copy(network)
         state = network.state_dict()
         saved = checkpoint.Checkpoint(
-            recipe.name, epoch + 1, best_loss, state, best, checkpoint.optimizer_tensors(optimizer)
+            recipe.fingerprint(), epoch + 1, best_loss, state, best, checkpoint.optimizer_tensors(optimizer)
         )
         checkpoint.save(path, saved)
         on_epoch(Epoch(epoch + 1, total / len(training), loss, accuracy, kept))

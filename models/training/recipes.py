@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +52,11 @@ class Recipe:
             "mean": list(data.input.mean),
             "std": list(data.input.std),
         }
+
+    def fingerprint(self) -> str:
+        """A digest of all that determines the trained network: a run is only resumed where it is the same."""
+        told = {name: value for name, value in dataclasses.asdict(self).items() if name != "description"}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     def build(self) -> networks.Network:
         """The untrained network."""

@@ -28,13 +28,12 @@ from models.bench import (
     to_json,
     to_markdown,
 )
-from models.machine import usable_cores
 from models.bench.report import duration
 
 MACHINE = Machine(
     cpu="Some CPU",
     cpu_flags=("avx2",),
-    cores=1.5,
+    cores=2,
     memory_bytes=2**31,
     system="Linux",
     python="CPython 3.11",
@@ -290,7 +289,7 @@ def test_tables_name_ratios_intervals_and_the_machine(write: Callable[[Compariso
         "0.00400 [0.00200, 0.00600]",
         "250 [167, 500]",
         "3 interleaved rounds; ratios of medians with 95 % bootstrap intervals; seed 0",
-        "Some CPU, 1.5 cores, 2.0 GiB",
+        "Some CPU, 2 cores, 2.0 GiB",
         "Some GPU, driver 1",
         "avx2",
         "numpy 2.0",
@@ -362,25 +361,6 @@ def test_a_machine_that_tells_nothing_is_described_all_the_same(tmp_path: Path) 
     assert machine.cores >= 1
     assert to_json(small_comparison(machine=machine))
     assert "GiB" not in to_markdown(small_comparison(machine=machine))
-
-
-@pytest.mark.parametrize(
-    ("files", "quota"),
-    [
-        ({"sys/fs/cgroup/cpu.max": "50000 100000\n"}, 0.5),
-        ({"sys/fs/cgroup/cpu.max": "max 100000\n"}, math.inf),
-        (
-            {"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "25000\n", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n"},
-            0.25,
-        ),
-        ({"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
-        ({}, math.inf),
-    ],
-)
-def test_the_cgroups_quota_limits_the_cores(tmp_path: Path, files: dict[str, str], quota: float) -> None:
-    allowed = usable_cores(tmp_path / "nothing-here")
-    assert allowed >= 1
-    assert usable_cores(write_system(tmp_path, files)) == min(allowed, quota)
 
 
 def test_measuring_needs_neither_rich_nor_a_web_server_nor_torch() -> None:

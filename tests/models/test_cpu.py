@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service import cpu
+from models import cpu
 
 
 @pytest.fixture(autouse=True)
