@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
+from urllib.parse import quote
 
 import httpx
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from service.schemas import Classification, ModelCard, ModelList, Problem
+
+Answer = TypeVar("Answer", bound=BaseModel)
 
 
 class ClientError(Exception):
@@ -50,11 +53,11 @@ class Client:
 
     def models(self) -> ModelList:
         """The served models. Raises ClientError."""
-        return ModelList.model_validate_json(self._ask("GET", "/v1/models"))
+        return self._ask(ModelList, "GET", "/v1/models")
 
     def card(self, model: str) -> ModelCard:
         """A model's card. Raises ClientError."""
-        return ModelCard.model_validate_json(self._ask("GET", f"/v1/models/{model}"))
+        return self._ask(ModelCard, "GET", f"/v1/models/{quote(model, safe='')}")
 
     def classify(
         self,
@@ -73,29 +76,31 @@ class Client:
             "deadline_ms": deadline_ms,
             "energy_profile": energy_profile,
         }
-        content = self._ask(
+        return self._ask(
+            Classification,
             "POST",
-            f"/v1/models/{model}/classify",
+            f"/v1/models/{quote(model, safe='')}/classify",
             files=[("image", ("image", image)) for image in images],
             data={name: str(value) for name, value in options.items() if value is not None},
         )
-        return Classification.model_validate_json(content)
 
     def _ask(
         self,
+        kind: type[Answer],
         method: str,
         path: str,
         *,
         files: Sequence[tuple[str, tuple[str, bytes]]] | None = None,
         data: Mapping[str, str] | None = None,
-    ) -> bytes:
+    ) -> Answer:
         try:
             response = self._http.request(method, path, files=files, data=data)
         except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
             raise ClientError(f"no answer from {self._url}: {error}") from error
-        if response.is_success:
-            return response.content
         try:
-            raise ProblemError(Problem.model_validate_json(response.content))
+            if response.is_success:
+                return kind.model_validate_json(response.content)
+            problem = Problem.model_validate_json(response.content)
         except ValidationError as error:
-            raise ClientError(f"{self._url} answered {response.status_code}, and not as this service does") from error
+            raise ClientError(f"{self._url} answered {response.status_code}, but not as this service does") from error
+        raise ProblemError(problem)

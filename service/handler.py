@@ -15,10 +15,10 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from models import energy
+from models import cpu, energy
 from models.bundle import Budget, CountArray, FloatArray, InputSpec, Manifest
 from models.energy import Energy
-from service import cpu, pictures, registry
+from service import pictures, registry
 from service.batcher import Batcher, BatcherClosed, BatchResult
 from service.batcher import QueueFull as BatcherFull
 from service.metrics import Metrics
@@ -134,19 +134,6 @@ class Handler:
 
         Raises a `Problem` where the request cannot be served. Cancelling takes its work out of the queue.
         """
-        try:
-            return await self._classify(request)
-        except NotReady:
-            self._metrics.rejected("not_ready")
-            raise
-        except QueueFull:
-            self._metrics.rejected("queue_full")
-            raise
-        except DeadlinePassed:
-            self._metrics.rejected("deadline_passed")
-            raise
-
-    async def _classify(self, request: ClassifyRequest) -> Classification:
         options, settings = request.options, self._settings
         served = self.find(request.model, request.version)
         manifest = served.manifest

@@ -27,7 +27,7 @@ UNKNOWN_MODEL = "unknown"
 # 499 is nginx's code for a client that went away; nothing was sent to it.
 CLIENT_GONE = 499
 CODES = (200, 400, 404, 413, 415, 422, 429, CLIENT_GONE, 500, 503, 504)
-REASONS = ("queue_full", "deadline_passed", "not_ready", "client_gone")
+REASONS = {429: "queue_full", CLIENT_GONE: "client_gone", 503: "not_ready", 504: "deadline_passed"}
 _SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -60,11 +60,11 @@ class Metrics:
 
     def __init__(self) -> None:
         # The times at which counters began would be a third of every scrape; rate() does not use them.
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
+        disable_created_metrics()
         self.registry = CollectorRegistry()
         budget = ("model", "timesteps")
         self._requests = self._counter("requests", "Classification requests, by status code.", ("model", "code"))
-        self._rejected = self._counter("rejected", "Requests that were not classified, by reason.", ("reason",))
+        self._rejected = self._counter("rejected", "Requests in order that were not answered, by reason.", ("reason",))
         self._images = self._counter("images", "Images classified.", budget)
         self._spikes = self._counter("spikes", "Unit spikes of classified images.", budget)
         self._synops = self._counter("synaptic_operations", "Synaptic operations of classified images.", budget)
@@ -84,7 +84,7 @@ class Metrics:
         self._codes: dict[tuple[str, int], Counter] = {}
         self._models: set[str] = set()
         self._declare_model(UNKNOWN_MODEL)
-        self._reasons = {reason: self._rejected.labels(reason) for reason in REASONS}
+        self._reasons = {reason: self._rejected.labels(reason) for reason in REASONS.values()}
 
     def watch(self, states: Callable[[], Iterable[ModelState]], queued_images: Callable[[], float]) -> None:
         """Where to read, at each scrape, which models are ready and how many images wait."""
@@ -116,10 +116,8 @@ class Metrics:
         name = model if model in self._models else UNKNOWN_MODEL
         child = self._codes.get((name, code)) or self._requests.labels(name, str(code))
         child.inc()
-
-    def rejected(self, reason: str) -> None:
-        """A request was not classified, for one of `REASONS`."""
-        self._reasons[reason].inc()
+        if code in REASONS:
+            self._reasons[REASONS[code]].inc()
 
     def classified(
         self,

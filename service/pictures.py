@@ -10,7 +10,7 @@ By rule:
 * EXIF rotation is honoured, so that a phone's photograph stands upright; broken EXIF data are no rotation.
 * Transparent pixels are laid on the manifest's background.
 * Colour becomes grey by its luma (ITU-R 601-2), grey becomes colour by repetition.
-* Then the manifest's method, ``resize`` or ``ink`` (`service.ink`), and its value range.
+* Then the manifest's method, ``resize`` or ``ink`` (`service.ink`), to values of 0 (black) to 1 (white).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class EncodedPicture:
         return fits and self.pixels <= _QUICK_PIXELS
 
     def to_input(self, spec: InputSpec) -> FloatArray:
-        """Decode and bring to the network's input: float32 [C, H, W] in the manifest's value range.
+        """Decode and bring to the network's input: float32 [C, H, W] of 0 to 1.
 
         Once only: the decoder is used up. Raises UnreadablePicture and AnimatedPicture.
         """
@@ -74,8 +74,7 @@ class EncodedPicture:
                 picture = picture.resize((spec.width, spec.height), Image.Resampling.BILINEAR, reducing_gap=3.0)
             pixels = np.asarray(picture, dtype=np.float32) / np.float32(255)
             values = pixels.reshape(spec.height, spec.width, spec.channels).transpose(2, 0, 1)
-        low, high = spec.value_range
-        return np.ascontiguousarray(values * np.float32(high - low) + np.float32(low), dtype=np.float32)
+        return np.ascontiguousarray(values, dtype=np.float32)
 
 
 def open_picture(data: bytes, max_pixels: int) -> EncodedPicture:
@@ -94,9 +93,8 @@ def open_picture(data: bytes, max_pixels: int) -> EncodedPicture:
 
 
 def to_png(values: FloatArray, spec: InputSpec) -> bytes:
-    """The network's input, float32 [C, H, W] in its value range, as a PNG."""
-    low, high = spec.value_range
-    pixels = np.clip(np.rint((values - low) * (255 / (high - low))), 0, 255).astype(np.uint8)
+    """The network's input, float32 [C, H, W], as a PNG: 0 is black and 1 white, and what is beyond is cut off."""
+    pixels = np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels[0] if spec.channels == 1 else pixels.transpose(1, 2, 0)).save(file, "PNG", compress_level=1)
     return file.getvalue()

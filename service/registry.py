@@ -157,7 +157,7 @@ class Registry:
         return ServedModel(name, version, opened.manifest, engine, latency_ms)
 
     def _first_of_each_name(self, findings: Sequence[Finding]) -> Iterator[Entry]:
-        """The entries, without those of a name that an earlier repository has."""
+        """The entries, without those of a name that an earlier repository has: so a bundled model can be replaced."""
         owners: dict[str, Path] = {}
         for finding in findings:
             if finding.entry is None:
@@ -166,7 +166,7 @@ class Registry:
             if owner == finding.entry.repository:
                 yield finding.entry
             else:
-                self._failures[finding.key] = f"the one in {finding.entry.repository}: {owner} has this model already"
+                _log.info("%s in %s is hidden by the model in %s", finding.key, finding.entry.repository, owner)
 
 
 def _in_order(entries: Iterator[Entry]) -> list[Entry]:

@@ -13,8 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-import models
-from models.bundle import Timesteps
+from models.bundle import ZOO, Timesteps
 from models.energy import DEFAULT_PROFILE, PROFILES
 
 _PREFIX = "LMHT_"
@@ -23,11 +22,6 @@ MIB = 1024 * 1024
 
 class SettingsError(Exception):
     """A setting with an unusable value; the text names its variable."""
-
-
-def bundled_models() -> Path:
-    """The repository folder that comes with the package."""
-    return Path(models.__file__).parent / "zoo"
 
 
 class Settings(BaseSettings):
@@ -39,7 +33,7 @@ class Settings(BaseSettings):
     )
 
     models: Annotated[tuple[Path, ...], NoDecode] = Field(
-        default_factory=lambda: (bundled_models(),),
+        default_factory=lambda: (ZOO,),
         description=f"Repository folders, with {os.pathsep!r} between them. The first that has a model wins.",
     )
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
@@ -44,6 +45,10 @@ class RunningApp:
     def run(self, coroutine: Any) -> Any:
         """Its result."""
         return self.start(coroutine).result(PATIENCE_S)
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Call something on the app's loop, for what may not be touched from another thread."""
+        self._loop.call_soon_threadsafe(function)
 
     def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         response: httpx.Response = self.run(self._client.request(method, path, **arguments))

@@ -91,7 +91,7 @@ def test_imports_point_one_way(prefix: str, forbidden: tuple[str, ...]) -> None:
 
 
 def test_the_service_takes_only_bundles_energy_and_tools_from_models() -> None:
-    allowed = ("models.bundle", "models.energy", "models.tools")
+    allowed = ("models.bundle", "models.cpu", "models.energy", "models.tools")
     wrong = [
         f"{module} imports {name}"
         for module, names in modules("service")

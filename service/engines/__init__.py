@@ -18,7 +18,7 @@ class EngineError(Exception):
 class EngineOptions:
     """How to run bundles.
 
-    ``threads`` of one run; None takes `service.cpu.available_threads`. ``batch_sizes`` are the buckets, ascending:
+    ``threads`` of one run; None takes `models.cpu.available_threads`. ``batch_sizes`` are the buckets, ascending:
     each costs compile time and memory for every budget. An engine makes any batch up from them (5 as 4 + 1), since
     time on a CPU is nearly linear in the batch: over batches of 1 to 16, three buckets are on average 5 % slower than
     1, 2, 4, 8, 16 and never more than a fifth, where padding up to the next of the three would cost 50 %.

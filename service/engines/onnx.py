@@ -15,7 +15,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from models.bundle import Budget, Bundle, BundleError, FloatArray, Outputs
-from service.cpu import available_threads
+from models.cpu import available_threads
 from service.engines import EngineError, EngineOptions
 from service.engines.buckets import Buckets
 

@@ -59,7 +59,7 @@ class ClassifyEndpoint:
             code = 200
             await _send(send, answer.id, orjson.dumps(document(answer)))
         except ClientGone:
-            self.metrics.rejected("client_gone")
+            pass  # counted below
         except Exception as error:  # an engine may fail in any way, and the client still gets a problem
             problem = errors.as_problem(error, exchange.id)
             code = problem.status

@@ -18,7 +18,8 @@ MNIST = InputSpec(channels=1, height=28, width=28, mean=(0.0,), std=(1.0,), pict
 
 def read(picture: Image.Image, kind: str = "PNG", spec: InputSpec = MNIST, **options: object) -> Grey:
     values: FloatArray = open_picture(encode(picture, kind, **options), 10**7).to_input(spec)
-    return values[0]
+    grey: Grey = values[0]
+    return grey
 
 
 def likeness(first: Grey, second: Grey) -> float:

@@ -77,7 +77,9 @@ def test_what_is_unknown_or_out_of_range_is_refused(query: str) -> None:
     with pytest.raises(InvalidOption) as error:
         options.from_query(query.encode())
     name = query.partition("=")[0]
-    assert error.value.extensions["errors"][0]["option"] == name[:64]
+    errors = error.value.extensions["errors"]
+    assert isinstance(errors, list)
+    assert errors[0]["option"] == name[:64]
 
 
 @pytest.mark.parametrize(

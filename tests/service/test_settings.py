@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import Settings, SettingsError, bundled_models, read_settings
+from models.bundle import ZOO
+from service.settings import Settings, SettingsError, read_settings
 
 
 def test_without_variables_the_bundled_models_are_served_on_the_loopback() -> None:
     settings = read_settings()
-    assert settings.models == (bundled_models(),)
+    assert settings.models == (ZOO,)
     assert (settings.host, settings.port, settings.default_timesteps) == ("127.0.0.1", 8000, None)
 
 
