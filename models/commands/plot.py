@@ -77,11 +77,11 @@ def draw(loaded: list[Bundle], latencies: list[list[float]], output: Path) -> No
             for value, y, timesteps in zip(values, percent, manifest.timesteps, strict=True):
                 axis.annotate(f"T={timesteps}", (value, y), textcoords="offset points", xytext=(5, 6), fontsize=8)
     _label(axes[0], "time-steps T")
-    axes[0].set_ylabel("accuracy as served, % (± 1 standard error)")
+    axes[0].set_ylabel("accuracy, % (± 1 standard error)")
     axes[0].set_xscale("log", base=2)
     ticks = sorted({t for bundle in loaded for t in bundle.manifest.timesteps})
     axes[0].set_xticks(ticks, [str(t) for t in ticks])
-    axes[0].legend()
+    axes[2].legend(loc="lower right")
     _label(axes[1], "spikes an image")
     _label(axes[2], f"latency of one image, ms\n({model_name()})")
     figure.savefig(output, dpi=150)
@@ -90,4 +90,5 @@ def draw(loaded: list[Bundle], latencies: list[list[float]], output: Path) -> No
 
 def _label(axis: Axes, text: str) -> None:
     axis.set_xlabel(text)
+    axis.margins(x=0.14)  # for the labels beside the points
     axis.grid(alpha=0.3)

@@ -99,3 +99,13 @@ def test_every_mistake_is_named_at_once() -> None:
         read_settings(port=-1, threads=0)
     assert "LMHT_PORT" in str(error.value)
     assert "LMHT_THREADS" in str(error.value)
+
+
+def test_the_readme_has_every_setting_as_it_is() -> None:
+    readme = (Path(__file__).parents[2] / "service" / "README.md").read_text(encoding="utf-8")
+    rows = {row.split("|")[1].strip(): row for row in readme.splitlines() if row.startswith("| `LMHT_")}
+    assert set(rows) == {f"`LMHT_{name.upper()}`" for name in Settings.model_fields}
+    for name, field in Settings.model_fields.items():
+        assert rows[f"`LMHT_{name.upper()}`"].endswith(f"| {field.description} |")
+        if isinstance(field.default, int | str) and not isinstance(field.default, bool):
+            assert f"| {field.default} |" in rows[f"`LMHT_{name.upper()}`"]
