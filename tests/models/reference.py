@@ -148,11 +148,11 @@ def run(network: Network, timesteps: int, images: Tensor) -> Run:
     network = copy.deepcopy(network).double().eval()
     network.select(timesteps)
     layers: dict[str, _Layer] = {}
-    for name, module in list(network.named_modules()):
+    for name, module in list(network.body.named_modules()):
         if isinstance(module, Neuron):
             parent, _, child = name.rpartition(".")
             layers[name] = _Layer(module, timesteps)
-            setattr(network.get_submodule(parent), child, layers[name])
+            setattr(network.body.get_submodule(parent), child, layers[name])
     with torch.no_grad():
         logits = network(images.double())
     margins = torch.stack([layer.margin for layer in layers.values()]).amin(0)

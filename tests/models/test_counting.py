@@ -272,7 +272,7 @@ def test_the_manifest_describes_the_modules_of_the_network(architecture: str, tg
 
         return hook
 
-    modules = dict(network.named_modules())
+    modules = dict(network.body.named_modules())
     for name, module in modules.items():
         if isinstance(module, nn.Conv2d | nn.Linear | Neuron | Head):
             module.register_forward_hook(record(name))

@@ -142,6 +142,15 @@ def test_a_wide_box_takes_a_wide_drawing() -> None:
     assert centres[1] > 32
 
 
+def test_a_faint_smudge_beside_the_drawing_is_left_out() -> None:
+    page = np.full((400, 400), 0.85)
+    window = page[140:252, 120:232]
+    window[np.kron(digits()[4], np.ones((4, 4))) > 0.5] = 0.15
+    clean = read(Image.fromarray((page * 255).astype(np.uint8)))
+    page[150:240, 255:262] = 0.47  # darker than half way to the ink would be ink
+    assert np.array_equal(read(Image.fromarray((page * 255).astype(np.uint8))), clean)
+
+
 def test_a_thin_pen_is_drawn_as_wide_as_handwriting_of_that_size() -> None:
     line = np.full((600, 600), 230, np.uint8)
     line[100:500, 299:303] = 30  # four pixels of 400 would be a fifth of a pixel of 20
