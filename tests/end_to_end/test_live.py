@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
 import socket
 import subprocess
@@ -18,33 +16,10 @@ import pytest
 from service import schemas
 from tests import tiny
 from tests.images import encode
+from tests.live import Process, until_ready
 from tests.serving import PATIENCE_S
 
 PICTURE = encode((tiny.images(1)[0, 0] * 255).astype(np.uint8))
-
-
-class Process:
-    """``lmht serve`` on a free port; its log is read up to the address."""
-
-    def __init__(self, repository: Path, **variables: str) -> None:
-        command = [sys.executable, "-m", "service", "serve", "--models", str(repository), "--port", "0"]
-        environment = os.environ | {"LMHT_THREADS": "1", "LMHT_BATCH_SIZES": "1,4", **variables}
-        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        assert self.process.stderr is not None
-        self.log = ""
-        for line in self.process.stderr:
-            self.log += line
-            if found := re.search(r"serving on (http://\S+?),", line):
-                self.url = found[1]
-                return
-        raise AssertionError(f"the server ended with {self.process.wait()}: {self.log}")
-
-    def end(self, number: signal.Signals) -> int:
-        """Send a signal; the exit status."""
-        self.process.send_signal(number)
-        _, rest = self.process.communicate(timeout=PATIENCE_S)
-        self.log += rest
-        return self.process.returncode
 
 
 @pytest.fixture
@@ -56,13 +31,6 @@ def process(repository: Path) -> Iterator[Process]:
         if live.process.poll() is None:
             live.process.kill()
             live.process.communicate()
-
-
-def until_ready(client: httpx.Client) -> None:
-    for _ in range(10_000):
-        if client.get("/readyz").status_code == 200:
-            return
-    raise AssertionError("never ready")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
