@@ -27,6 +27,8 @@ from service.problems import AnimatedPicture, TooManyPixels, UnreadablePicture
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
 MEDIA_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp")
+# Pillow imports its readers at the first picture, whose sender would wait for it.
+Image.init()
 _ORIENTATION = 0x0112
 # EXIF orientation to what undoes it; 1 is upright already.
 _UPRIGHT = {
