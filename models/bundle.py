@@ -259,7 +259,7 @@ class Engine(Protocol):
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
-        """The batch buckets, ascending; a run of up to the last one is a single pass."""
+        """The batch buckets, ascending; an engine makes up any number of images from passes of these sizes."""
 
     def run(self, images: FloatArray, timesteps: int) -> Outputs:
         """Classify images, float32 [n, C, H, W] in the manifest's value range, n ≥ 1, at an exported budget."""

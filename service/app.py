@@ -42,9 +42,9 @@ class Services:
     metrics: Metrics
     handler: Handler
 
-    async def load(self) -> None:
-        """Load and warm every model; those that cannot be loaded are named in ``models.failures``."""
-        await self.models.load_all()
+    async def load(self, only: str | None = None) -> None:
+        """Load and warm every model, or one; those that cannot be loaded are named in ``models.failures``."""
+        await self.models.load_all(only)
         for served in self.models.models():
             self.metrics.declare(served.name, served.manifest.timesteps)
 

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 import orjson
 
 from service import options
-from service.app import make_services
+from service.app import Services, make_services
 from service.handler import ClassifyRequest, Pictures
 from service.schemas import Classification
 from service.settings import Settings
 from service.transports import native
+
+MOST_REASONS = 5
 
 
 class NoModel(Exception):
@@ -42,11 +44,13 @@ async def _classify(
     # For one request, compiling larger buckets takes longer than doing without them.
     services = make_services(settings.model_copy(update={"batch_sizes": (1,)}))
     try:
-        await services.load()
-        name = model or first([served.name for served in services.models.models()], services.models.failures)
+        if model is None:
+            model = await _first_that_loads(services)
+        else:
+            await services.load(model)
         answer = await services.handler.classify(
             ClassifyRequest(
-                model=name,
+                model=model,
                 version=None,
                 images=Pictures(images),
                 options=chosen,
@@ -59,9 +63,20 @@ async def _classify(
         await services.close()
 
 
+async def _first_that_loads(services: Services) -> str:
+    for name in await services.models.names():
+        await services.load(name)
+        if services.models.ready:
+            break
+    else:
+        await services.load()  # for the reasons, of what is no model at all too
+    return first([served.name for served in services.models.models()], services.models.failures)
+
+
 def first(names: Sequence[str], failures: dict[str, str] | None = None) -> str:
     """The model that is meant where none is named. Raises NoModel."""
     if not names:
-        reasons = "".join(f"; {name}: {reason}" for name, reason in (failures or {}).items())
-        raise NoModel(f"there is no model{reasons}")
+        reasons = [f"; {name}: {reason}" for name, reason in (failures or {}).items()]
+        more = f"; and {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
+        raise NoModel(f"there is no model{''.join(reasons[:MOST_REASONS])}{more}")
     return min(names)

@@ -109,9 +109,13 @@ class Registry:
         there = ", ".join(str(v) for v in sorted(versions)) or "none that could be loaded"
         raise UnknownVersion(f"model {name!r} has no version {version}; it has {there}")
 
-    async def load_all(self) -> None:
-        """Load every model that the repositories hold, the highest version of each first."""
-        findings = await asyncio.to_thread(lambda: [finding for path in self._repositories for finding in scan(path)])
+    async def names(self) -> list[str]:
+        """The names that the repositories hold, sorted; whether their models can be loaded is not looked at."""
+        return sorted({finding.entry.name for finding in await self._scan() if finding.entry})
+
+    async def load_all(self, only: str | None = None) -> None:
+        """Load every model that the repositories hold, the highest version of each first; or those of one name."""
+        findings = [finding for finding in await self._scan() if only in (None, finding.key.partition("/")[0])]
         for finding in findings:
             if finding.problem:
                 self._failures[finding.key] = finding.problem
@@ -119,6 +123,9 @@ class Registry:
             if not self._closed:
                 await self._load_entry(entry)
         self._loaded = not self._closed
+
+    async def _scan(self) -> list[Finding]:
+        return await asyncio.to_thread(lambda: [finding for path in self._repositories for finding in scan(path)])
 
     async def close(self) -> None:
         """Serve nothing any more and close the engines; no run may be under way."""

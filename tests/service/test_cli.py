@@ -194,6 +194,14 @@ def test_a_file_that_is_no_picture_or_not_there_is_refused(tmp_path: Path, repos
     assert "there is no model" in run("classify", str(text), "--models", str(tmp_path / "empty"))[2]
 
 
+def test_of_many_folders_that_are_no_models_a_few_are_named(picture: Path, tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / f"folder{number}").mkdir()
+    complaint = run("classify", str(picture), "--models", str(tmp_path))[2]
+    assert "there is no model; folder0: has no version folder" in complaint
+    assert complaint.strip().endswith("and 35 more")
+
+
 def test_a_server_that_is_not_there_is_a_message(picture: Path) -> None:
     code, _, complaint = run("classify", str(picture), "--url", "http://127.0.0.1:9")
     assert code == 1

@@ -322,3 +322,30 @@ def test_closing_while_models_are_loaded_keeps_none_of_them(tmp_path: Path) -> N
         assert [(engine.path.parent.name, engine.closed) for engine in opener.engines] == [("a", 1)]
 
     asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_one_model_can_be_loaded_without_the_others(tmp_path: Path) -> None:
+    for name in ("a", "ab", "b"):
+        put(tmp_path, name)
+    (tmp_path / "ab" / "1" / "manifest.json").write_text("{")
+    opener = Opener()
+    registry = Registry([tmp_path], opener)
+
+    async def load_only(name: str) -> list[str]:
+        await registry.load_all(name)
+        return await registry.names()
+
+    assert asyncio.run(load_only("a")) == ["a", "ab", "b"]
+    assert (keys(registry), opener.opened, registry.failures) == (["a/1"], ["a/1"], {})
+    asyncio.run(registry.close())
+
+
+def test_loading_one_broken_model_says_why(tmp_path: Path) -> None:
+    put(tmp_path, "a")
+    put(tmp_path, "b")
+    (tmp_path / "b" / "1" / "manifest.json").write_text("{")
+    registry = Registry([tmp_path], Opener())
+    asyncio.run(registry.load_all("b"))
+    assert registry.failures.keys() == {"b/1"}
+    with pytest.raises(NotReady, match=r"b/1 could not be loaded: manifest\.json"):
+        registry.get("b")
