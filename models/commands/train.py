@@ -7,9 +7,8 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from models.commands.progress import console
+from models.commands.progress import console, new
 from models.data import load
 from models.training.loop import Epoch
 from models.training.loop import train as run
@@ -32,8 +31,7 @@ def train(
     folder = output or Path("runs") / recipe
     torch.set_num_threads(threads)
     training, validation = load(chosen.dataset, "train"), load(chosen.dataset, "validation")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
+    with new() as progress:
         task = progress.add_task(f"training {recipe}", total=None)
 
         def on_epoch(epoch: Epoch) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from models.export import counters
+from models.export import counters, thresholds
 from models.export.graph import (
     IMAGES,
     Add,
@@ -76,7 +76,7 @@ class _Lowering:
         self.values = {IMAGES: _Value(once=IMAGES)}
         self.totals: dict[str, str] = {}
         self.integers: dict[str, str] = {}
-        self.gains = _gains(graph)
+        self.gains = thresholds.gains(graph)
 
     def run(self) -> str:
         """Write every node; returns the tensor of the logits."""
@@ -317,33 +317,3 @@ def _window_attributes(window: Window) -> dict[str, list[int]]:
         "pads": [*window.padding, *window.padding],
         "dilations": list(window.dilation),
     }
-
-
-def _gains(graph: Graph) -> dict[str, float]:
-    """Where 1/θ goes into the weights that make a layer's current: by name of the nodes between, the factor."""
-    gains: dict[str, float] = {}
-    for layer in graph.layers:
-        makers = _makers(graph, layer.inputs[0])
-        if layer.threshold != 1 and makers is not None:
-            gains |= dict.fromkeys(makers, 1 / layer.threshold)
-    return gains
-
-
-def _makers(graph: Graph, name: str) -> list[str] | None:
-    """The sums and weighted nodes that make a current and nothing else; None when it cannot be told apart."""
-    signals = graph.signals()
-    node = next((n for n in graph.nodes if n.name == name), None)
-    if node is None or len(graph.consumers(name)) != 1:
-        return None
-    if isinstance(node, Weighted):
-        return [name]
-    if not isinstance(node, Add):
-        return None
-    makers = [name]
-    for source in node.inputs:
-        if signals[source].spikes is None:
-            more = _makers(graph, source)
-            if more is None:
-                return None
-            makers += more
-    return makers
