@@ -11,7 +11,7 @@ from models.bundle import InputSpec, Picture
 from models.commands.progress import console
 from models.export.exporter import Card, assemble
 from models.export.lowering import Precision
-from models.importing import CheckpointError, import_checkpoint, read
+from models.importing import import_checkpoint, read
 from models.importing.importer import Architecture
 
 VERSION = "1"
@@ -60,7 +60,7 @@ def import_(
         )
         path = output / card.name / VERSION
         bundle = assemble(path, imported.network, card, precision)
-    except (CheckpointError, ValueError) as error:
+    except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     for note in imported.notes:
         console.print(f"note: {note}")

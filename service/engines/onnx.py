@@ -7,7 +7,6 @@ refused by the runtime.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -46,21 +45,15 @@ class OnnxEngine:
         threads = options.threads or available_threads()
         provider = _provider(options.provider)
         graphs = {budget.timesteps: bundle.read(budget.file) for budget in bundle.manifest.budgets}
-        wanted = [(budget, size) for budget in bundle.manifest.budgets for size in options.batch_sizes]
-
-        def open_session(item: tuple[Budget, int]) -> ort.InferenceSession:
-            budget, size = item
-            return _open_session(bundle, budget, graphs[budget.timesteps], size, provider, threads)
-
-        # Compiling is one thread's work, a tenth of a second and more for each session.
-        with ThreadPoolExecutor(threads, thread_name_prefix="compile") as pool:
-            sessions = list(pool.map(open_session, wanted))
+        # One after the other: the runtime holds the interpreter's lock while it compiles, so threads would not help.
+        self._sessions = {
+            (budget.timesteps, size): _open_session(bundle, budget, graphs[budget.timesteps], size, provider, threads)
+            for budget in bundle.manifest.budgets
+            for size in options.batch_sizes
+        }
         self._name = f"onnxruntime/{provider}"
         self._input_shape = bundle.manifest.input.shape
         self._buckets = Buckets(options.batch_sizes)
-        self._sessions = {
-            (budget.timesteps, size): session for (budget, size), session in zip(wanted, sessions, strict=True)
-        }
 
     @property
     def name(self) -> str:

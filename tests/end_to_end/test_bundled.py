@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import itertools
 import signal
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from models.bundle import ZOO, Bundle, Engine, FloatArray
 from models.data import load
 from service.client import Client
 from service.engines import EngineOptions, open_engine
+from service.transports.examples import EXAMPLES, SEVEN_PNG
 from tests.images import encode
 from tests.live import Process, until_ready
 from tests.serving import PATIENCE_S
@@ -150,3 +152,25 @@ def test_the_card_tells_accuracy_spikes_energy_and_latency(server: Process, mode
         assert shown.latency_ms is not None
         assert shown.latency_ms > 0
         assert {entry.profile for entry in shown.energy} == set(energy.PROFILES)
+
+
+def test_the_examples_in_the_api_description_are_what_the_server_answers(server: Process) -> None:
+    recorded = EXAMPLES["classify"]
+    with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
+        request = {"images": [SEVEN_PNG], "timesteps": 4, "top_k": 3, "id": recorded["id"]}
+        answer = client.post("/v1/models/mnist/classify", json=request).raise_for_status().json()
+        card = client.get("/v1/models/mnist").raise_for_status().json()
+        assert client.get("/v1/models").json() == EXAMPLES["list"]
+        assert client.get("/readyz").json() == EXAMPLES["readyz"]
+    (shown,), (told,) = recorded["predictions"], answer["predictions"]
+    assert (told["label"], told["timesteps"]) == (shown["label"], shown["timesteps"])
+    assert told["probability"] == pytest.approx(shown["probability"], abs=0.01)
+    assert told["spikes"]["total"] == pytest.approx(shown["spikes"]["total"], rel=FLIPS)
+    assert told["energy"]["snn_nj"] == pytest.approx(shown["energy"]["snn_nj"], rel=FLIPS)
+    # Latency is this machine's, and the engine what is installed on it.
+    expected = copy.deepcopy(EXAMPLES["card"])
+    for document in (card, expected):
+        del document["engine"]
+        for budget in document["budgets"]:
+            del budget["latency_ms"]
+    assert card == expected

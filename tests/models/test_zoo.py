@@ -111,6 +111,16 @@ def test_an_image_answers_alike_alone_and_in_any_batch(
         np.testing.assert_allclose(together.synops, np.concatenate([o.synops for o in alone]), rtol=0.002, atol=600)
 
 
+def test_padding_changes_no_bit_of_an_answer(served: tuple[Bundle, Engine], test_images: LabelledImages) -> None:
+    bundle, engine = served
+    for timesteps in bundle.manifest.timesteps:
+        for size in engine.batch_sizes[1:]:
+            full = engine.run(test_images.images[:size], timesteps)
+            padded = engine.run(test_images.images[: size - 1], timesteps)
+            np.testing.assert_array_equal(padded.logits, full.logits[: size - 1])
+            np.testing.assert_array_equal(padded.spikes, full.spikes[: size - 1])
+
+
 def test_bundles_are_data_only() -> None:
     for name in MODELS:
         files = {path.name for path in (ZOO / name / "1").iterdir()}

@@ -19,7 +19,7 @@ def test_answers_come_typed() -> None:
 
     with client(answer) as asking:
         assert asking.models().models[0].name == "mnist"
-        assert asking.card("mnist").budgets[0].timesteps == 4
+        assert [budget.timesteps for budget in asking.card("mnist").budgets] == [1, 2, 4, 8]
 
 
 def test_pictures_and_options_go_as_a_form() -> None:
