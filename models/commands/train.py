@@ -15,6 +15,7 @@ from models.training.loop import train as run
 from models.training.network_file import FILE, save
 from models.training.recipes import RECIPES
 from models.training.recipes import recipe as look_up
+from models.training.sources import source
 
 
 def train(
@@ -30,7 +31,7 @@ def train(
         raise typer.BadParameter(str(error)) from error
     folder = output or Path("runs") / recipe
     torch.set_num_threads(threads)
-    training, validation = load(chosen.dataset, "train"), load(chosen.dataset, "validation")
+    training, validation = source(chosen.dataset), load(chosen.dataset, "validation")
     with new() as progress:
         task = progress.add_task(f"training {recipe}", total=None)
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.bundle import InputSpec
-from models.data import mnist
+from models.data import mnist, numbers
 
 Split = Literal["train", "validation", "test"]
 
@@ -42,6 +42,7 @@ class Dataset:
 
 DATASETS: Mapping[str, Dataset] = {
     "mnist": Dataset("mnist", mnist.DESCRIPTION, mnist.CLASSES, mnist.INPUT, mnist.read),
+    "numbers": Dataset("numbers", numbers.DESCRIPTION, numbers.CLASSES, numbers.INPUT, numbers.read),
 }
 
 

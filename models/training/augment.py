@@ -19,7 +19,12 @@ NOISE = 0.05
 
 def distort(images: Tensor, generator: torch.Generator) -> Tensor:
     """Images [B, C, H, W] in 0..1, light on dark, → distorted images of the same shape and range."""
-    return _tone(_thickness(_warp(images, generator), generator), generator)
+    return _tone(rewrite(images, generator), generator)
+
+
+def rewrite(images: Tensor, generator: torch.Generator) -> Tensor:
+    """The same as another hand and pen would have drawn it, at full contrast and without noise."""
+    return _thickness(_warp(images, generator), generator)
 
 
 def _uniform(shape: tuple[int, ...], half_width: float, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ Everything random in epoch e comes from a generator seeded with (seed, e), so a 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,9 @@ from torch.nn import functional
 from models.data import LabelledImages
 from models.networks import Network
 from models.networks.base import Norm
-from models.training import augment, checkpoint
+from models.training import checkpoint
 from models.training.recipes import Recipe
+from models.training.sources import Source
 
 
 @dataclass(frozen=True)
@@ -38,22 +39,24 @@ class Epoch:
 
 def train(
     recipe: Recipe,
-    training: LabelledImages,
+    training: Source,
     validation: LabelledImages,
     folder: Path,
     *,
+    network: Network | None = None,
     epochs: int | None = None,
     on_step: Callable[[int, int], None] = lambda step, steps: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Network:
     """Train, or go on training, in ``folder``; returns the network with the lowest validation loss.
 
-    A checkpoint is written after every epoch. ``epochs`` stops early, for a part of the recipe's schedule; on_step gets
-    the step and the number of steps of the whole recipe. Raises ValueError when the folder's checkpoint is of another
-    recipe.
+    A checkpoint is written after every epoch. ``network`` is where training starts, with the recipe's budgets, if it is
+    not the recipe's own untrained one; give the same one to go on. ``epochs`` stops early, for a part of the recipe's
+    schedule; on_step gets the step and the number of steps of the whole recipe. Raises ValueError when the folder's
+    checkpoint is of another recipe.
     """
     torch.manual_seed(recipe.seed)
-    network = recipe.build()
+    network = recipe.build() if network is None else network
     optimizer = _optimizer(network, recipe)
     per_epoch = math.ceil(len(training) / recipe.batch)
     steps = per_epoch * recipe.epochs
@@ -70,7 +73,7 @@ def train(
         network.train()
         total = 0.0
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
-        for index, (images, labels) in enumerate(_batches(training, recipe.batch, generator)):
+        for index, (images, labels) in enumerate(training.batches(recipe.batch, generator)):
             step = epoch * per_epoch + index
             for group in optimizer.param_groups:
                 group["lr"] = _learning_rate(recipe, step, steps)
@@ -89,7 +92,7 @@ def train(
         checkpoint.save(path, saved)
         on_epoch(Epoch(epoch + 1, total / len(training), loss, accuracy, kept))
     network.load_state_dict(best)
-    reestimate_norms(network, torch.from_numpy(training.images))
+    reestimate_norms(network, training.plain())
     return network.eval()
 
 
@@ -128,13 +131,15 @@ def _copy(network: Network) -> dict[str, Tensor]:
 
 
 def _optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW; only matrices and kernels decay, not norms, masks, leaks and biases."""
+    """The recipe's optimizer; only matrices and kernels decay, not norms, masks, leaks and biases."""
     decays: list[Tensor] = []
     rest: list[Tensor] = []
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             (decays if name.endswith("weight") and parameter.dim() > 1 else rest).append(parameter)
     groups = [{"params": decays, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9)
     return torch.optim.AdamW(groups, lr=recipe.learning_rate)
 
 
@@ -143,12 +148,6 @@ def _learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     if step < warmup:
         return recipe.learning_rate * (step + 1) / warmup
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-def _batches(data: LabelledImages, batch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
-    for indices in torch.randperm(len(data), generator=generator).split(batch):
-        yield augment.distort(images[indices], generator), labels[indices]
 
 
 def _step(network: Network, images: Tensor, labels: Tensor, recipe: Recipe, generator: torch.Generator) -> float:

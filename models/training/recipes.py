@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from models import networks
 from models.data import dataset
@@ -21,6 +21,7 @@ class Recipe:
     ``architecture`` and ``parameters`` name a builder of `models.networks` and what the data set does not say.
     ``learning_rate`` is the peak, after a warm-up over ``warmup`` of the steps, of a cosine down to zero.
     ``distillation`` weighs the divergence of the smaller budgets from the largest against their cross-entropy.
+    ``sgd`` has a momentum of 0.9.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Recipe:
     tgim: Tgim
     epochs: int
     batch: int = 64
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = 4e-3
     weight_decay: float = 2e-2
     warmup: float = 0.1
@@ -78,6 +80,21 @@ _MNIST = Recipe(
     epochs=80,
 )
 
+_NUMBERS = Recipe(
+    name="numbers",
+    description=(
+        "Two-digit numbers at 28×48, overlapping, cluttered and noisy, from a network of six spiking convolutions with "
+        "the full T×T T-GIM."
+    ),
+    dataset="numbers",
+    architecture="vgg",
+    parameters={"widths": [[12], [24, 24], [48, 48], [64]], "grid": [3, 6]},
+    budgets=(1, 2, 4),
+    levels=2,
+    tgim="full",
+    epochs=60,
+)
+
 RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -88,6 +105,14 @@ RECIPES: Mapping[str, Recipe] = {
             description="Handwritten digits at 28×28: the network of `mnist` with the full T×T T-GIM.",
             budgets=(1, 2, 4),
             tgim="full",
+        ),
+        _NUMBERS,
+        dataclasses.replace(
+            _NUMBERS,
+            name="numbers-factored",
+            description="Two-digit numbers at 28×48: the network of `numbers` with the factored T-GIM.",
+            budgets=(1, 2, 4, 8),
+            tgim="factored",
         ),
     )
 }

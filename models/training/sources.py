@@ -1,0 +1,86 @@
+"""Where training pictures come from: an epoch's batches, none of them twice the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.data import LabelledImages, load, numbers
+from models.training import augment
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Source(Protocol):
+    """Training pictures of one data set."""
+
+    def __len__(self) -> int:
+        """Pictures an epoch."""
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
+        """One epoch: images float32 [B, C, H, W] and labels int64 [B], all random choices from ``generator``."""
+
+    def plain(self) -> Tensor:
+        """Images [n, C, H, W] as they come at inference, to take the norms' statistics from."""
+
+
+class Distorted:
+    """A fixed set of drawings, in another order and distorted anew in every epoch."""
+
+    def __init__(self, data: LabelledImages) -> None:
+        self._images, self._labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
+        """See `Source`."""
+        for indices in torch.randperm(len(self), generator=generator).split(size):
+            yield augment.distort(self._images[indices], generator), self._labels[indices]
+
+    def plain(self) -> Tensor:
+        """See `Source`."""
+        return self._images
+
+
+class Composed:
+    """Pictures of two-digit numbers, composed anew from training digits that another hand has drawn."""
+
+    def __init__(self, length: int = 6000) -> None:
+        self._length = length
+        self._digits, self._labels = numbers.digits_of("train")
+
+    def __len__(self) -> int:
+        return self._length
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
+        """See `Source`."""
+        seed = int(torch.randint(2**62, (), generator=generator))
+        composer = np.random.default_rng(seed)
+
+        def rewrite(digits: numbers.Digits) -> numbers.Digits:
+            drawn: numbers.Digits = augment.rewrite(torch.from_numpy(digits)[:, None], generator)[:, 0].numpy()
+            return drawn
+
+        for start in range(0, self._length, size):
+            count = min(size, self._length - start)
+            images, labels = numbers.compose(self._digits, self._labels, count, composer, rewrite)
+            yield torch.from_numpy(images), torch.from_numpy(labels)
+
+    def plain(self) -> Tensor:
+        """See `Source`."""
+        return torch.from_numpy(load("numbers", "train").images)
+
+
+def source(dataset: str, limit: int | None = None) -> Source:
+    """The training pictures of a data set, at most ``limit`` an epoch. Raises ValueError for an unknown name."""
+    if dataset == "numbers":
+        return Composed() if limit is None else Composed(limit)
+    data = load(dataset, "train")
+    # Every n-th image, since a data set may be ordered by class.
+    every = 1 if limit is None else -(-len(data) // limit)
+    return Distorted(LabelledImages(data.images[::every], data.labels[::every]))
