@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -53,6 +54,11 @@ def dataset(name: str) -> Dataset:
     return DATASETS[name]
 
 
-def load(name: str, split: Split) -> LabelledImages:
-    """Read one split. Raises ValueError for an unknown name, ImportError when the data's package is missing."""
+def load(name: str, split: Split, root: Path | None = None) -> LabelledImages:
+    """Read one split. Raises ValueError for an unknown name, ImportError when the data's package is missing.
+
+    ``root`` is the folder of the data, for sets that do not come with a package; ValueError for one that does.
+    """
+    if root is not None:
+        raise ValueError(f"the data set {name!r} comes with a package, and needs no folder")
     return LabelledImages(*dataset(name).read(split))

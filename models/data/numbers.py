@@ -80,7 +80,8 @@ def compose(
     drawing *= _between(_CONTRAST, (count, 1, 1), generator)
     deviation = _between(_NOISE, (count, 1, 1), generator)
     drawing += deviation * generator.standard_normal(drawing.shape, np.float32)
-    pixels = np.rint(np.clip(drawing, 0, 1) * np.float32(255)) / np.float32(255)
+    steps: Pixels = np.rint(np.clip(drawing, 0, 1) * np.float32(255))
+    pixels: Pixels = steps / np.float32(255)
     return pixels[:, None], numbers
 
 
@@ -122,7 +123,8 @@ def _clutter(digits: Digits, generator: np.random.Generator) -> Pixels:
     for index, digit in enumerate(digits):
         # The window's middle is where a digit has ink: in the middle of its picture.
         centre = (side - 1) / 2 + _around(6.0, (2, count, 1), generator)
-        inside = np.abs(rows - centre) < _between(_FRAGMENT_REACH, (2, count, 1), generator)
+        away: Pixels = np.abs(rows - centre)
+        inside = away < _between(_FRAGMENT_REACH, (2, count, 1), generator)
         fragment = digit * inside[0, :, :, None] * inside[1, :, None, :]
         y = generator.random(count, np.float32) * (INPUT.height - 1) - (centre[0, :, 0] - (side - 1) / 2)
         x = generator.random(count, np.float32) * (INPUT.width - 1) - (centre[1, :, 0] - (side - 1) / 2)
@@ -149,7 +151,8 @@ def _resampled(digits: Digits, middle: Pixels, scale: Pixels, size: int) -> Pixe
     first = np.clip(below + 1, 0, length + 1).astype(np.int64)[:, :, None]
     second = np.clip(below + 2, 0, length + 1).astype(np.int64)[:, :, None]
     lower, upper = np.take_along_axis(padded, first, 1), np.take_along_axis(padded, second, 1)
-    return lower * (1 - weight) + upper * weight
+    resampled: Pixels = lower * (1 - weight) + upper * weight
+    return resampled
 
 
 def _between(limits: tuple[float, float], shape: tuple[int, ...], generator: np.random.Generator) -> Pixels:

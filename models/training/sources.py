@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -76,11 +77,11 @@ class Composed:
         return torch.from_numpy(load("numbers", "train").images)
 
 
-def source(dataset: str, limit: int | None = None) -> Source:
+def source(dataset: str, limit: int | None = None, root: Path | None = None) -> Source:
     """The training pictures of a data set, at most ``limit`` an epoch. Raises ValueError for an unknown name."""
     if dataset == "numbers":
         return Composed() if limit is None else Composed(limit)
-    data = load(dataset, "train")
+    data = load(dataset, "train", root)
     # Every n-th image, since a data set may be ordered by class.
     every = 1 if limit is None else -(-len(data) // limit)
     return Distorted(LabelledImages(data.images[::every], data.labels[::every]))
