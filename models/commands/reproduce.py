@@ -59,5 +59,5 @@ def reproduce(
             raise
     path = to or folder / "report.md"
     command = f"lmht reproduce --data {data}" + (" --quick" if quick else "")
-    report.write(path, study, experiments, results, command, describe_machine(threads={"each network": 1}))
+    report.write(path, study, results, command, describe_machine(threads={"each network": 1}))
     console.print(f"{path} is the report on {len(results)} networks")
