@@ -77,7 +77,9 @@ class _Reader(pickle.Unpickler):
 def _array(made: _Made) -> npt.NDArray[np.uint8]:
     """The array that numpy would make: its state is (version, shape, dtype, whether in Fortran order, bytes)."""
     match made.state:
-        case (1, tuple(shape), _Made(maker=_DTYPE, arguments=(b"u1", *_)), bool(fortran), bytes(raw)):
-            if all(type(size) is int and size >= 0 for size in shape) and math.prod(shape) == len(raw):
-                return np.frombuffer(raw, np.uint8).reshape(shape, order="F" if fortran else "C")
+        case (1, tuple(shape), _Made(maker=maker, arguments=(b"u1", *_)), bool(fortran), bytes(raw)):
+            sizes = [size for size in shape if type(size) is int and size >= 0]
+            whole = len(sizes) == len(shape) and math.prod(sizes) == len(raw)
+            if made.maker == _RECONSTRUCT and maker == _DTYPE and whole:
+                return np.frombuffer(raw, np.uint8).reshape(sizes, order="F" if fortran else "C")
     raise ValueError("no array of bytes where one should be")

@@ -54,7 +54,7 @@ class Study:
     tuning: Mapping[str, Any]
 
 
-_MNIST = Body("6-layer VGG", "vgg", {"widths": [[8], [16, 16], [32, 32]]})
+_MNIST = Body("5-layer VGG", "vgg", {"widths": [[8], [16, 16], [32, 32]]})
 _NUMBERS = Body("4-layer VGG", "vgg", {"widths": [[8], [16], [32], [32]], "grid": [3, 6]})
 _RESNET18 = Body("ResNet-18", "resnet18", {})
 _VGG16 = Body(

@@ -96,13 +96,14 @@ def all_of(results: Sequence[Result]) -> Iterable[str]:
     yield "\n**LM-HT (full) against the quantised ANN of equal levels:**\n"
     for timesteps in BUDGETS:
         ours = find(results, "lm-ht", timesteps, tgim="full")
-        yield f"* T·L = {LEVELS * timesteps}: {difference(ours, find(results, 'quantised-ann', 1, levels=LEVELS * timesteps))}."
+        ann = find(results, "quantised-ann", 1, levels=LEVELS * timesteps)
+        yield f"* T·L = {LEVELS * timesteps}: {difference(ours, ann)}."
     yield "\n**Does joint training of budgets cost accuracy against one network per budget?** Joint minus single:\n"
     for tgim in kinds:
         for timesteps in BUDGETS:
-            single: Tgim = "full" if timesteps == 1 else tgim
             joint = find(results, "lm-ht-joint", timesteps, tgim=tgim)
-            yield f"* {tgim} T-GIM, T = {timesteps}: {difference(joint, find(results, 'lm-ht', timesteps, tgim=single))}."
+            single = find(results, "lm-ht", timesteps, tgim="full" if timesteps == 1 else tgim)
+            yield f"* {tgim} T-GIM, T = {timesteps}: {difference(joint, single)}."
     yield (
         f"\n**What do smaller budgets derived without training lose?** Derived from T = {BUDGETS[-1]}, minus a network "
         "trained for that budget alone:\n"

@@ -50,12 +50,17 @@ def _document(study: Study, results: Sequence[Result], command: str, machine: Ma
     seeds = len({result.seed for result in results})
     hours = sum(result.seconds for result in results) / 3600
     yield f"# The paper's experiments on {study.dataset}\n"
-    yield f"Made by `{command}`: {len(results)} networks, {seeds} seed(s) of each kind, measured on {samples:,} test"
-    yield f"pictures; {hours:.1f} hours of training on single cores of {machine.cpu}, {_libraries(machine)}, {machine.date}."
-    yield "Accuracy is the mean over the seeds ± their standard deviation, in %. Spikes, synaptic operations (synops) and"
-    yield "energy are means over pictures and seeds. Energy is an estimate for hypothetical hardware by the profile"
-    yield "`horowitz-45nm-fp32`: of the spiking network, of the same network in one dense pass (ANN), and of that pass with"
-    yield "activations of as many bits as the levels need (quantised ANN, the fair rival).\n"
+    yield (
+        f"Made by `{command}`: {len(results)} networks, {seeds} of each kind from seeds of their own, measured on "
+        f"{samples:,} test pictures; {hours:.1f} hours of training on single cores of {machine.cpu}, "
+        f"{_libraries(machine)}, {machine.date[:10]}. Accuracy is the mean over the seeds ± their standard deviation.\n"
+    )
+    yield (
+        "Spikes, synaptic operations (synops) and energy are means over pictures and seeds. Energy is an estimate for "
+        "hypothetical hardware by the profile `horowitz-45nm-fp32`: of the spiking network, of the same network in one "
+        "dense pass (ANN), and of that pass with activations of as many bits as the levels need (quantised ANN, the "
+        "fair rival).\n"
+    )
     yield f"![Accuracy against time-steps and energy]({picture})\n"
     yield f"## Direct training: {study.body.label}, {_schedule(study.training)}\n"
     yield from _table(_direct(results))

@@ -240,15 +240,15 @@ def test_conversion_brings_the_normalisation_of_images_along() -> None:
 
 
 def test_plain_conversion_is_an_integrate_and_fire_network_that_nears_its_ann_with_time() -> None:
-    """With many time-steps the unevenness of spikes averages out; with one, three of four levels cannot be told."""
-    ann = random_ann("vgg", levels=16)
+    """What T = 1 cannot tell apart and what uneven spikes get wrong grows small with T; each budget is its own."""
+    ann = random_ann("vgg", levels=64)
     converted = to_spiking(ann, untrained("vgg", (1, 64), 1, "none"))
     assert all(neuron.mixing is None and neuron.leak is None for neuron in neurons(converted))
     images = examples.images(16, 9, seed=4)
     with torch.no_grad():
         expected = ann(images)
         error = {t: float((converted(images, t) - expected).abs().mean()) for t in (1, 64)}
-    assert error[64] < error[1] / 4
+    assert error[64] < error[1] / 10
 
 
 def test_a_conversion_can_be_exported_and_trained_further() -> None:
@@ -344,7 +344,7 @@ def covered(coarse: int, fine: int) -> list[list[Fraction]]:
 def on_another_grid(values: Tensor, steps: int) -> Tensor:
     """A step function of time [T, …] averaged over the steps of another grid, by way of one that refines both."""
     fine = values.repeat_interleave(steps, 0)
-    return fine.unflatten(0, (steps, len(values))).mean(1)
+    return fine.reshape(steps, len(values), *values.shape[1:]).mean(1)
 
 
 @st.composite
