@@ -11,7 +11,8 @@ is a fixed sample of what that gives. Pixels are rounded to 8 bits, so a PNG fil
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -32,20 +33,48 @@ INPUT = InputSpec(
 # How many pictures, and the seed of their composition.
 _FIXED = {"test": (10_000, 20_001), "validation": (2_000, 20_002), "train": (4_000, 20_003)}
 
-# In pixels: the middle of the number, the distance of its digits, and each digit's own height; half-widths.
+# In pixels: the middle of the number, and each digit's own height; half-widths.
 _MIDDLE_X, _MIDDLE_Y, _OWN_Y = 3.5, 2.0, 1.5
-_DISTANCE = (12.5, 18.5)
 _SCALE = (0.75, 1.1)
 _FRAGMENTS = 4
-# Half the side of the window that a fragment is cut out with, and its ink against the digits'.
+# Half the side of the window that a fragment is cut out with.
 _FRAGMENT_REACH = (3.0, 6.0)
-_FRAGMENT_INK = (0.4, 0.9)
-_CONTRAST = (0.5, 1.0)
-_NOISE = (0.0, 0.3)
 
+Range = tuple[float, float]
 Digits = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What makes pictures easy or hard; each is drawn evenly between two values, for every picture anew.
+
+    ``distance`` of the digits' middles in pixels; ``fragment_ink`` of the clutter against the digits' own, 1;
+    ``contrast``, the brightness of ink; ``noise``, its standard deviation on a scale where white is 1.
+    """
+
+    distance: Range = (12.5, 18.5)
+    fragment_ink: Range = (0.4, 0.9)
+    contrast: Range = (0.5, 1.0)
+    noise: Range = (0.0, 0.3)
+
+
+# All splits, and training.
+USUAL = Conditions()
+# The same with one thing made easy or hard, then several: what accuracy hangs on.
+CONDITIONS: Mapping[str, Conditions] = {
+    "as in the test": USUAL,
+    "no noise": replace(USUAL, noise=(0.0, 0.0)),
+    "noise 0.3": replace(USUAL, noise=(0.3, 0.3)),
+    "no clutter": replace(USUAL, fragment_ink=(0.0, 0.0)),
+    "full contrast": replace(USUAL, contrast=(1.0, 1.0)),
+    "half contrast": replace(USUAL, contrast=(0.5, 0.5)),
+    "digits apart": replace(USUAL, distance=(18.5, 18.5)),
+    "digits overlapping": replace(USUAL, distance=(12.5, 12.5)),
+    "no noise, no clutter, full contrast": Conditions(fragment_ink=(0.0, 0.0), contrast=(1.0, 1.0), noise=(0.0, 0.0)),
+    "noise 0.3, half contrast": Conditions(contrast=(0.5, 0.5), noise=(0.3, 0.3)),
+}
 
 
 def compose(
@@ -54,6 +83,7 @@ def compose(
     count: int,
     generator: np.random.Generator,
     rewrite: Callable[[Digits], Digits] = lambda digits: digits,
+    conditions: Conditions = USUAL,
 ) -> tuple[Pixels, Labels]:
     """Compose pictures of numbers, all hundred of them equally likely.
 
@@ -63,6 +93,7 @@ def compose(
         count: how many pictures.
         generator: of everything random but ``rewrite``.
         rewrite: may replace the digits picked, float32 [k, 28, 28], by others of the same classes, e.g. distort them.
+        conditions: how hard the pictures are; the same generator draws the same numbers under any.
 
     Returns the pictures, float32 [count, 1, 28, 48], multiples of 1/255, and the numbers they show, int64 [count].
     """
@@ -76,9 +107,10 @@ def compose(
         picked[:2][mine] = images[(position[mine] * len(images)).astype(np.int64)]
     picked[2:] = generator.integers(0, len(digits), (_FRAGMENTS, count))
     parts = rewrite(digits[picked.reshape(-1)]).reshape(*picked.shape, *digits.shape[1:])
-    drawing = np.maximum(_written(parts[:2], generator), _clutter(parts[2:], generator))
-    drawing *= _between(_CONTRAST, (count, 1, 1), generator)
-    deviation = _between(_NOISE, (count, 1, 1), generator)
+    written = _written(parts[:2], conditions, generator)
+    drawing = np.maximum(written, _clutter(parts[2:], conditions, generator))
+    drawing *= _between(conditions.contrast, (count, 1, 1), generator)
+    deviation = _between(conditions.noise, (count, 1, 1), generator)
     drawing += deviation * generator.standard_normal(drawing.shape, np.float32)
     steps: Pixels = np.rint(np.clip(drawing, 0, 1) * np.float32(255))
     pixels: Pixels = steps / np.float32(255)
@@ -101,12 +133,12 @@ def digits_of(split: str) -> tuple[Digits, Labels]:
     return images[:, 0], labels
 
 
-def _written(digits: Digits, generator: np.random.Generator) -> Pixels:
+def _written(digits: Digits, conditions: Conditions, generator: np.random.Generator) -> Pixels:
     """Two digits [2, n, 28, 28] side by side, [n, 28, 48]."""
     count = digits.shape[1]
     middle_x = (INPUT.width - 1) / 2 + _around(_MIDDLE_X, (count,), generator)
     middle_y = (INPUT.height - 1) / 2 + _around(_MIDDLE_Y, (count,), generator)
-    distance = _between(_DISTANCE, (count,), generator)
+    distance = _between(conditions.distance, (count,), generator)
     placed = []
     for digit, side in zip(digits, (-0.5, 0.5), strict=True):
         y = middle_y + _around(_OWN_Y, (count,), generator)
@@ -114,21 +146,20 @@ def _written(digits: Digits, generator: np.random.Generator) -> Pixels:
     return np.maximum(*placed)
 
 
-def _clutter(digits: Digits, generator: np.random.Generator) -> Pixels:
+def _clutter(digits: Digits, conditions: Conditions, generator: np.random.Generator) -> Pixels:
     """Windows cut out of digits [f, n, 28, 28], anywhere on a picture [n, 28, 48]; none to f of them, at random."""
     count, side = digits.shape[1], digits.shape[2]
-    used = generator.integers(0, len(digits) + 1, count)
+    used: Labels = generator.integers(0, len(digits) + 1, count)
     clutter = np.zeros((count, INPUT.height, INPUT.width), np.float32)
     rows = np.arange(side, dtype=np.float32)
     for index, digit in enumerate(digits):
         # The window's middle is where a digit has ink: in the middle of its picture.
         centre = (side - 1) / 2 + _around(6.0, (2, count, 1), generator)
-        away: Pixels = np.abs(rows - centre)
-        inside = away < _between(_FRAGMENT_REACH, (2, count, 1), generator)
+        inside = np.abs(rows - centre) < _between(_FRAGMENT_REACH, (2, count, 1), generator)
         fragment = digit * inside[0, :, :, None] * inside[1, :, None, :]
         y = generator.random(count, np.float32) * (INPUT.height - 1) - (centre[0, :, 0] - (side - 1) / 2)
         x = generator.random(count, np.float32) * (INPUT.width - 1) - (centre[1, :, 0] - (side - 1) / 2)
-        ink = _between(_FRAGMENT_INK, (count, 1, 1), generator) * (index < used)[:, None, None]
+        ink = _between(conditions.fragment_ink, (count, 1, 1), generator) * (index < used)[:, None, None]
         placed = _place(fragment, y, x, _between(_SCALE, (count,), generator))
         clutter = np.maximum(clutter, placed * ink)
     return clutter
@@ -155,7 +186,7 @@ def _resampled(digits: Digits, middle: Pixels, scale: Pixels, size: int) -> Pixe
     return resampled
 
 
-def _between(limits: tuple[float, float], shape: tuple[int, ...], generator: np.random.Generator) -> Pixels:
+def _between(limits: Range, shape: tuple[int, ...], generator: np.random.Generator) -> Pixels:
     low, high = limits
     return np.float32(low) + np.float32(high - low) * generator.random(shape, np.float32)
 
