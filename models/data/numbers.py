@@ -148,8 +148,8 @@ def _written(digits: Digits, conditions: Conditions, generator: np.random.Genera
 
 def _clutter(digits: Digits, conditions: Conditions, generator: np.random.Generator) -> Pixels:
     """Windows cut out of digits [f, n, 28, 28], anywhere on a picture [n, 28, 48]; none to f of them, at random."""
-    count, side = digits.shape[1], digits.shape[2]
-    used: Labels = generator.integers(0, len(digits) + 1, count)
+    fragments, count, side, _ = digits.shape
+    used = generator.integers(0, fragments + 1, size=(count,))
     clutter = np.zeros((count, INPUT.height, INPUT.width), np.float32)
     rows = np.arange(side, dtype=np.float32)
     for index, digit in enumerate(digits):

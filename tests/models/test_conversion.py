@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +11,15 @@ import torch
 from torch import nn
 
 from models.conversion import as_ann, derive, freeze_mixing, to_spiking
+from models.data import LabelledImages
 from models.export.trace import trace
 from models.networks import Network, build
 from models.networks.base import ConvUnit, Norm
 from models.neuron import Neuron, Tgim
 from models.quantised import QuantisedReLU
+from models.training import loop
+from models.training.recipes import recipe
+from models.training.sources import Distorted
 from tests.models import examples, reference
 
 MIXING: tuple[Tgim, ...] = ("full", "factored")
@@ -72,6 +78,22 @@ def test_an_ann_s_thresholds_and_weights_learn() -> None:
     optimizer.step()
     assert sum("unbounded_threshold" in name for name in before) == len(relus(ann)) == 7
     assert not [name for name, parameter in ann.named_parameters() if torch.equal(parameter, before[name])]
+
+
+def test_the_training_loop_trains_an_ann_as_a_network_of_the_budget_one(tmp_path: Path) -> None:
+    chosen = dataclasses.replace(
+        recipe("mnist"), parameters={"widths": [[4], [6]]}, budgets=(1,), epochs=6, batch=16, learning_rate=2e-2
+    )
+    ann = as_ann(chosen.build(), 4, learned=True, offset=0.5)
+    start = [relu.threshold.item() for relu in relus(ann)]
+    labels = torch.arange(64) % 10
+    pictures = examples.images(64, 28) * (labels.view(-1, 1, 1, 1) / 10)
+    data = LabelledImages(pictures.numpy(), labels.numpy())
+    epochs: list[loop.Epoch] = []
+    trained = loop.train(chosen, Distorted(data), data, tmp_path, network=ann, on_epoch=epochs.append)
+    assert trained is ann
+    assert epochs[-1].loss < epochs[0].loss
+    assert all(relu.threshold.item() != begin for relu, begin in zip(relus(trained), start, strict=True))
 
 
 @pytest.mark.parametrize("tgim", MIXING)

@@ -148,7 +148,7 @@ def test_a_derived_neuron_keeps_its_leak_and_threshold_and_the_shift_of_its_init
 
 @pytest.mark.parametrize("tgim", MIXING)
 def test_masks_that_are_fully_on_or_off_stay_finite_and_so(tgim: Tgim) -> None:
-    network = untrained("vgg", (4,), 2, tgim)
+    network = examples.network("vgg", 2, tgim)
     with torch.no_grad():
         for neuron in neurons(network):
             mask = neuron.mask["4"]
@@ -169,9 +169,12 @@ def test_a_derived_network_is_one_of_exactly_these_budgets(architecture: str, le
     derived = derive(network, [3, 1, 4, 3])
     assert derived.spiking.budgets == (1, 3, 4)
     assert {m.budgets for m in derived.modules() if isinstance(m, PerBudget)} == {(1, 3, 4)}
-    again = untrained(architecture, (1, 3, 4), levels, tgim).eval()
+    parameters, size = examples.ARCHITECTURES[architecture]
+    common = {"channels": 1, "classes": examples.CLASSES, "mean": (0.4,), "std": (0.3,)}
+    spiking = {"budgets": (1, 3, 4), "levels": levels, "tgim": tgim}
+    again = build(architecture, {**common, **parameters, **spiking}).eval()
     again.load_state_dict(derived.state_dict())  # as a network built with these budgets would have it
-    images = examples.images(6, examples.ARCHITECTURES[architecture][1])
+    images = examples.images(6, size)
     with torch.no_grad():
         # The largest budget is kept bit for bit, and selected.
         assert torch.equal(derived(images), network(images, 4))
