@@ -31,7 +31,7 @@ class _Commands(LazyGroup):
         "evaluate": _of_models("evaluate", "Recompute the accuracies in a bundle's manifest."),
         "export": _of_models("export", "Write a trained model as a bundle."),
         "import": _of_models("import", "Write a checkpoint of the authors' code as a bundle.", "import_"),
-        "plot": _of_models("plot", "Plot accuracy against time-steps, spikes and latency."),
+        "plot": _of_models("plot", "Plot accuracy against time-steps, spikes, energy and latency."),
         "stress": _of_models("stress", "Accuracy of each budget on easier and harder pictures of two-digit numbers."),
         "reproduce": _of_models("reproduce", "Train and measure what the LM-HT paper compares, and write a report."),
         "bench": _of_models("bench", "Measure the engine against its alternatives."),

@@ -30,6 +30,8 @@ _DARKEST = 0.02
 _GRAINY = 0.04
 # Of the box's longest side, for strokes after scaling: MNIST's are 1.8 to 4.1 pixels wide in a box of 20 (median 2.9).
 _THIN, _STROKE = 0.09, 0.115
+# Of the drawing's height, left between characters that are moved together.
+_GAP = 0.2
 
 
 def same_size(grey: Grey) -> Grey:
@@ -49,12 +51,12 @@ def redraw(grey: Image.Image, height: int, width: int, box: tuple[int, int]) -> 
         size = (max(1, round(grey.width * scale)), max(1, round(grey.height * scale)))
         grey = grey.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
     pixels = np.asarray(grey, dtype=np.float32) / np.float32(255)
-    drawing = _draw(pixels)
+    drawing = _draw(pixels, max(1.0, box[1] / box[0]))
     return np.zeros((height, width), np.float32) if drawing is None else _place(drawing, height, width, box)
 
 
-def _draw(pixels: Grey) -> Grey | None:
-    """The ink of a grey picture, cropped to its extent; None where there is none."""
+def _draw(pixels: Grey, spread: float) -> Grey | None:
+    """The ink of a grey picture, cropped to its extent; None where there is none. ``spread``: see `_without_specks`."""
     height, width = pixels.shape
     if min(height, width) < 3:
         return None
@@ -65,20 +67,20 @@ def _draw(pixels: Grey) -> Grey | None:
         surroundings = np.clip(quadratic(coarse, sheet), 0, 1).astype(np.float32)
         visible = resized(sheet.astype(np.float32), height, width, Image.Resampling.BILINEAR) > 0.99
         beyond = resized(surroundings, height, width, Image.Resampling.BILINEAR)
-        drawn = _on_paper(np.where(visible, pixels, beyond), np.where(sheet, coarse, surroundings))
+        drawn = _on_paper(np.where(visible, pixels, beyond), np.where(sheet, coarse, surroundings), spread)
         if drawn is not None:
             return drawn
-    return _on_paper(pixels, coarse)
+    return _on_paper(pixels, coarse, spread)
 
 
-def _on_paper(pixels: Grey, coarse: Grey) -> Grey | None:
+def _on_paper(pixels: Grey, coarse: Grey, spread: float) -> Grey | None:
     """The same where paper fills the picture; ``coarse`` is a smaller copy."""
     surface = quadratic(coarse, border(coarse.shape))
     lighting = np.clip(surface, _DARKEST, 1 - _DARKEST).astype(np.float32)
     if _evidence(coarse, lighting) < _evidence(1 - coarse, 1 - lighting):
         pixels, coarse, lighting = 1 - pixels, 1 - coarse, 1 - lighting
     paper = resized(_paper(coarse, lighting), pixels.shape[0], pixels.shape[1], Image.Resampling.BILINEAR)
-    return _find(1 - pixels / paper)
+    return _find(1 - pixels / paper, spread)
 
 
 def _paper(coarse: Grey, lighting: Grey) -> Grey:
@@ -106,7 +108,7 @@ def _evidence(coarse: Grey, lighting: Grey) -> float:
     return float((strength**2).sum())
 
 
-def _find(strength: Grey) -> Grey | None:
+def _find(strength: Grey, spread: float) -> Grey | None:
     """The ink in a map of strengths; None where there is none."""
     # The closing follows the noise's upper side, so that paper is a little above 0; a quarter of the pixels tells.
     strength = strength - np.float32(np.median(strength[::2, ::2]))
@@ -119,7 +121,7 @@ def _find(strength: Grey) -> Grey | None:
     if peak < max(_LEAST_CONTRAST, 6 * noise):
         return None
     threshold = max(0.45 * peak, min(5 * noise, 0.7 * peak))
-    mask = _without_specks(strength > threshold, strength)
+    mask = _without_specks(strength > threshold, strength, spread)
     if mask is None:
         return None
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -138,8 +140,11 @@ def _noise(strength: Grey) -> float:
     return 1.4826 * float(np.median(np.abs(strength[::2, ::2])))
 
 
-def _without_specks(mask: Mask, strength: Grey) -> Mask | None:
-    """The parts of a mask that make up one drawing: the largest, and what is not tiny, far off or faint beside it."""
+def _without_specks(mask: Mask, strength: Grey, spread: float) -> Mask | None:
+    """The parts of a mask that make up one drawing: the largest, and what is not tiny, far off or faint beside it.
+
+    Far off is what lies further away than the largest part is long; to its sides, ``spread`` times that.
+    """
     labels, count = label(mask)
     if count == 0:
         return None
@@ -163,16 +168,18 @@ def _without_specks(mask: Mask, strength: Grey) -> Mask | None:
     reach = max(bottom[main] - top[main], right[main] - left[main]) + 1
     gap_y = np.maximum(np.maximum(top - bottom[main], top[main] - bottom), 0)
     gap_x = np.maximum(np.maximum(left - right[main], left[main] - right), 0)
-    keep = (area >= 0.04 * area[main]) & (mean >= 0.6 * mean[main]) & (np.maximum(gap_y, gap_x) <= reach)
+    keep = (area >= 0.04 * area[main]) & (mean >= 0.6 * mean[main]) & (gap_y <= reach) & (gap_x <= spread * reach)
     keep &= inside | ~inside[main]
     chosen: Mask = mask & np.append(keep, False)[np.where(mask, labels, count)]
     return chosen
 
 
 def _place(ink: Grey, height: int, width: int, box: tuple[int, int]) -> Grey:
+    ink = _closed_up(ink, box)
     scale = min(box[0] / ink.shape[0], box[1] / ink.shape[1])
     stroke = _stroke_width(ink) * scale
-    side = max(box)
+    # A wide box holds several characters, each about as large as the box is high.
+    side = min(box)
     if stroke < _THIN * side:
         reach = round((_STROKE * side - stroke) / scale / 2)
         ink = widest(np.pad(ink, reach), 2 * reach + 1)
@@ -192,6 +199,24 @@ def _place(ink: Grey, height: int, width: int, box: tuple[int, int]) -> Grey:
         offset.append(min(max(round(extent / 2 + 0.5 - centre), 0), extent - size[axis]))
     canvas[offset[0] : offset[0] + size[0], offset[1] : offset[1] + size[1]] = small
     return canvas
+
+
+def _closed_up(ink: Grey, box: tuple[int, int]) -> Grey:
+    """Characters too far apart for a wide box moved together, so that they need not shrink as much to fit."""
+    height, width = ink.shape
+    excess = width - round(height * box[1] / box[0])
+    if box[1] <= box[0] or excess <= 0:
+        return ink
+    empty = np.flatnonzero(~ink.any(axis=0))
+    gaps = np.split(empty, np.flatnonzero(np.diff(empty) > 1) + 1)
+    spare = [gap[round(_GAP * height) :] for gap in gaps if len(gap) > round(_GAP * height)]
+    total = sum(map(len, spare))
+    if not total:
+        return ink
+    share = min(1.0, excess / total)
+    removed = np.concatenate([gap[: round(share * len(gap))] for gap in spare])
+    closed: Grey = np.delete(ink, removed, axis=1)
+    return closed
 
 
 def _stroke_width(ink: Grey) -> float:

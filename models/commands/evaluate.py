@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 from rich.table import Table
@@ -12,7 +12,7 @@ from models import bundle as bundles
 from models import evaluation
 from models.bundle import Budget, BundleError, Engine, Manifest
 from models.commands.progress import bar, console
-from models.data import LabelledImages, load
+from models.data import DATASETS, LabelledImages, Split, load
 from models.tools import Tools
 
 TOLERANCE_IMAGES = 2
@@ -21,6 +21,7 @@ TOLERANCE_IMAGES = 2
 def evaluate(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Folder of a bundle, e.g. models/zoo/mnist/1.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the data, for data sets that are read from one.")] = None,
 ) -> None:
     """Recompute every accuracy that a bundle claims, from the bundle and the test images.
 
@@ -35,7 +36,7 @@ def evaluate(
             raise typer.Exit(1)
         engine = tools.open_engine(bundle)
         try:
-            wrong = _evaluate(bundle, engine, claimed)
+            wrong = _evaluate(bundle, engine, claimed, root)
         finally:
             engine.close()
     except BundleError as error:
@@ -45,12 +46,12 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _evaluate(bundle: bundles.Bundle, engine: Engine, claimed: list[Budget]) -> int:
+def _evaluate(bundle: bundles.Bundle, engine: Engine, claimed: list[Budget], root: Path | None) -> int:
     """Print the comparison; returns how many accuracies are off."""
     table = Table(
         "T", "images", "served", "claimed", "float32", "claimed", "spikes/image", "", title=bundle.manifest.name
     )
-    sets = {(a.dataset, a.split): _load(a.dataset, a.split) for b in claimed if (a := b.accuracy)}
+    sets = {(a.dataset, a.split): _load(a.dataset, a.split, root) for b in claimed if (a := b.accuracy)}
     wrong = 0
     images = sum(2 * budget.accuracy.samples for budget in claimed if budget.accuracy)
     with bar(f"evaluating {bundle.manifest.name}", images) as advance:
@@ -70,11 +71,13 @@ def _evaluate(bundle: bundles.Bundle, engine: Engine, claimed: list[Budget]) -> 
     return wrong
 
 
-def _load(name: str, split: str) -> LabelledImages:
+def _load(name: str, split: str, root: Path | None) -> LabelledImages:
+    if name not in DATASETS or split not in get_args(Split):
+        raise BundleError(f"its accuracy is of unknown data: {name}, {split}")
     try:
-        return load(name, split)  # type: ignore[arg-type]  # the data set refuses a split it does not have
-    except (ValueError, KeyError) as error:
-        raise BundleError(f"its accuracy is of unknown data: {name}, {split}") from error
+        return load(name, cast(Split, split), root)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--root") from error
 
 
 def accuracy_table(manifest: Manifest) -> Table:

@@ -27,6 +27,7 @@ def export(
         Path | None, typer.Option(help="Folder of the bundle.", show_default="RECIPE/1 in the package's zoo")
     ] = None,
     precision: Annotated[Precision, typer.Option(help="Of the weights; spikes are exact in both.")] = "int8",
+    root: Annotated[Path | None, typer.Option(help="Folder of the data, for data sets that are read from one.")] = None,
 ) -> None:
     """Make a bundle of a trained network, and measure on test images what its card says."""
     tools: Tools = context.obj
@@ -34,8 +35,15 @@ def export(
         recipe, network = load_network(folder / FILE)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    try:
+        measured = Measured(
+            recipe.dataset, load(recipe.dataset, "validation", root), load(recipe.dataset, "test", root)
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--root") from error
     path = output or bundles.ZOO / recipe.name / "1"
     data = dataset(recipe.dataset)
+    told = " --root DIR" if root else ""  # where it lies on this machine is nobody's business
     card = Card(
         name=recipe.name,
         description=recipe.description,
@@ -43,9 +51,8 @@ def export(
         input=data.input,
         architecture=recipe.architecture,
         parameters=recipe.arguments(),
-        made_by=f"lmht train {recipe.name} && lmht export runs/{recipe.name} --precision {precision}",
+        made_by=f"lmht train {recipe.name}{told} && lmht export runs/{recipe.name} --precision {precision}{told}",
     )
-    measured = Measured(recipe.dataset, load(recipe.dataset, "validation"), load(recipe.dataset, "test"))
     with bar(f"measuring {recipe.name}", images_to_run(network, measured)) as advance:
         bundle = run(path, network, card, precision, measured, tools.open_engine, model_name(), advance)
     console.print(accuracy_table(bundle.manifest))

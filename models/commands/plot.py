@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from models import bundle as bundles
 from models.bundle import Bundle, BundleError
 from models.commands.progress import console
 from models.cpu import model_name
+from models.energy import DEFAULT_PROFILE, account
 from models.tools import OpenEngine, Tools
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ def plot(
     folders: Annotated[list[Path], typer.Argument(help="Folders of bundles.")],
     output: Annotated[Path, typer.Option(help="The picture to write, PNG or SVG.")] = Path("tradeoff.png"),
 ) -> None:
-    """Draw accuracy against time-steps, spikes and latency, the last measured here and now, one image at a time."""
+    """Draw accuracy against time-steps, spikes, energy and latency: of one image at a time, measured here and now."""
     tools: Tools = context.obj
     try:
         loaded = [bundles.load(folder) for folder in folders]
@@ -55,24 +57,30 @@ def _latencies(loaded: list[Bundle], open_engine: OpenEngine) -> list[list[float
 
 
 def draw(loaded: list[Bundle], latencies: list[list[float]], output: Path) -> None:
-    """Draw the three panels. A bundle without accuracy has nothing to show and is refused with BadParameter."""
+    """Draw the four panels. A bundle without accuracy has nothing to show and is refused with BadParameter."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     mpl.rcParams["svg.fonttype"] = "none"  # text stays text
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 4, figsize=(14, 3.6), sharey=True, layout="constrained")
     for bundle, latency, marker in zip(loaded, latencies, "os^Dv" * len(loaded), strict=False):
         manifest = bundle.manifest
         accuracies = [b.accuracy for b in manifest.budgets if b.accuracy is not None]
         spikes = [sum(b.mean_spikes) for b in manifest.budgets if b.mean_spikes is not None]
         if not len(accuracies) == len(spikes) == len(manifest.budgets):
             raise typer.BadParameter(f"{bundle.path} was made without labelled images")
+        # Energy is affine in the counts, so that of the means is the mean.
+        energy = [
+            account(manifest, b.timesteps).estimate(np.array(b.mean_spikes), np.array(b.mean_synops)).snn_nj or 0.0
+            for b in manifest.budgets
+        ]
         percent = [100 * accuracy.served for accuracy in accuracies]
         # The binomial standard error of an accuracy measured on so many images.
         errors = [100 * (a.served * (1 - a.served) / a.samples) ** 0.5 for a in accuracies]
-        for axis, values in zip(axes, (manifest.timesteps, spikes, latency), strict=True):
+        panels: list[Sequence[float]] = [manifest.timesteps, spikes, energy, latency]
+        for axis, values in zip(axes, panels, strict=True):
             axis.errorbar(values, percent, errors, marker=marker, capsize=3, label=manifest.name, alpha=0.85)
             for value, y, timesteps in zip(values, percent, manifest.timesteps, strict=True):
                 axis.annotate(f"T={timesteps}", (value, y), textcoords="offset points", xytext=(5, 6), fontsize=8)
@@ -81,9 +89,10 @@ def draw(loaded: list[Bundle], latencies: list[list[float]], output: Path) -> No
     axes[0].set_xscale("log", base=2)
     ticks = sorted({t for bundle in loaded for t in bundle.manifest.timesteps})
     axes[0].set_xticks(ticks, [str(t) for t in ticks])
-    axes[2].legend(loc="lower right")
+    axes[1].legend(loc="lower right")
     _label(axes[1], "spikes an image")
-    _label(axes[2], f"latency of one image, ms\n({model_name()})")
+    _label(axes[2], f"energy of an image, nJ\n(estimate, {DEFAULT_PROFILE})")
+    _label(axes[3], f"latency of one image, ms\n({model_name()})")
     figure.savefig(output, dpi=150)
     plt.close(figure)
 

@@ -23,6 +23,7 @@ def train(
     output: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/RECIPE")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads. One seed gives one network per thread count.")] = 1,
     epochs: Annotated[int | None, typer.Option(min=1, help="Stop after this many epochs of the recipe.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the data, for data sets that are read from one.")] = None,
 ) -> None:
     """Train a recipe's network with all its budgets together; called again, it goes on where it stopped."""
     try:
@@ -31,7 +32,10 @@ def train(
         raise typer.BadParameter(str(error)) from error
     folder = output or Path("runs") / recipe
     torch.set_num_threads(threads)
-    training, validation = source(chosen.dataset), load(chosen.dataset, "validation")
+    try:
+        training, validation = source(chosen.dataset, root=root), load(chosen.dataset, "validation", root)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--root") from error
     with new() as progress:
         task = progress.add_task(f"training {recipe}", total=None)
 
@@ -56,4 +60,6 @@ def train(
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--output") from error
     save(folder / FILE, chosen.name, network)
-    console.print(f"{folder / FILE} holds the network; `lmht export {folder}` makes a bundle of it")
+    console.print(
+        f"{folder / FILE} holds the network; `lmht export {folder}{' --root …' if root else ''}` makes a bundle of it"
+    )

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from models.bundle import InputSpec
-from models.data import mnist, numbers
+from models.data import cifar, mnist, numbers
 
 Split = Literal["train", "validation", "test"]
+Read = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -32,33 +33,60 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set; reading it is left to `read`, which gives images and labels of a split."""
+    """A data set. One that is ``in_folder`` comes with no package; reading it takes the folder where it lies."""
 
     name: str
     description: str
     classes: tuple[str, ...]
     input: InputSpec
-    read: Callable[[str], tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]
+    reader: Callable[[str, Path | None], Read]
+    in_folder: bool = False
+
+    def read(self, split: str, root: Path | None = None) -> Read:
+        """Images float32 [n, C, H, W] and labels int64 [n] of a split.
+
+        Raises ValueError as `check_root` does and where the folder's data are missing or damaged, KeyError for an
+        unknown split, ImportError when the data's package is missing.
+        """
+        self.check_root(root)
+        return self.reader(split, root)
+
+    def check_root(self, root: Path | None) -> None:
+        """Raises ValueError when the folder of the data is needed and not given, or given and nothing would read it."""
+        if self.in_folder and root is None:
+            raise ValueError(f"data set {self.name!r} is read from a folder on this machine, and none was given")
+        if not self.in_folder and root is not None:
+            raise ValueError(f"data set {self.name!r} comes with a package; nothing in {root} would be read")
+
+
+def _cifar(collection: cifar.Collection) -> Dataset:
+    def read(split: str, root: Path | None) -> Read:
+        assert root is not None  # `Dataset.read` has checked it
+        return cifar.read(collection, split, root)
+
+    return Dataset(collection.name, collection.description, collection.classes, collection.input, read, in_folder=True)
 
 
 DATASETS: Mapping[str, Dataset] = {
-    "mnist": Dataset("mnist", mnist.DESCRIPTION, mnist.CLASSES, mnist.INPUT, mnist.read),
-    "numbers": Dataset("numbers", numbers.DESCRIPTION, numbers.CLASSES, numbers.INPUT, numbers.read),
+    "mnist": Dataset("mnist", mnist.DESCRIPTION, mnist.CLASSES, mnist.INPUT, lambda split, _: mnist.read(split)),
+    "numbers": Dataset(
+        "numbers", numbers.DESCRIPTION, numbers.CLASSES, numbers.INPUT, lambda split, _: numbers.read(split)
+    ),
+    **{name: _cifar(collection) for name, collection in cifar.COLLECTIONS.items()},
 }
 
 
 def dataset(name: str) -> Dataset:
     """Look a data set up. Raises ValueError for an unknown name."""
     if name not in DATASETS:
-        raise ValueError(f"unknown data set {name!r}; there are {', '.join(sorted(DATASETS))}")
+        raise ValueError(f"unknown data set {name!r}; there are {', '.join(DATASETS)}")
     return DATASETS[name]
 
 
 def load(name: str, split: Split, root: Path | None = None) -> LabelledImages:
-    """Read one split. Raises ValueError for an unknown name, ImportError when the data's package is missing.
+    """Read one split; ``root`` is the folder of the data, for a data set that is read from one.
 
-    ``root`` is the folder of the data, for sets that do not come with a package; ValueError for one that does.
+    Raises ValueError for an unknown name, a root that is missing or of no use, and data that are missing or damaged;
+    ImportError when the data's package is missing.
     """
-    if root is not None:
-        raise ValueError(f"the data set {name!r} comes with a package, and needs no folder")
-    return LabelledImages(*dataset(name).read(split))
+    return LabelledImages(*dataset(name).read(split, root))

@@ -27,6 +27,21 @@ def rewrite(images: Tensor, generator: torch.Generator) -> Tensor:
     return _thickness(_warp(images, generator), generator)
 
 
+def crop_and_flip(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
+    """Photographs [B, C, H, W] of any type → moved by up to ``padding`` pixels each way, half of them mirrored.
+
+    What comes in at the edges is black (0). Source: He et al., Deep Residual Learning (arXiv 1512.03385), section 4.2.
+    """
+    count, _, height, width = images.shape
+    top, left = torch.randint(2 * padding + 1, (2, count, 1), generator=generator)
+    mirrored = torch.randint(2, (count, 1), generator=generator).bool()
+    rows = top + torch.arange(height)
+    columns = left + torch.where(mirrored, torch.arange(width - 1, -1, -1), torch.arange(width))
+    padded = functional.pad(images, (padding,) * 4).permute(0, 2, 3, 1)
+    picked = padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return picked.permute(0, 3, 1, 2).contiguous()
+
+
 def _uniform(shape: tuple[int, ...], half_width: float, generator: torch.Generator) -> Tensor:
     return (torch.rand(shape, generator=generator) * 2 - 1) * half_width
 

@@ -45,7 +45,7 @@ def server() -> Iterator[Process]:
         process.process.kill()
 
 
-@pytest.fixture(scope="module", params=["mnist", "mnist-full"])
+@pytest.fixture(scope="module", params=["mnist", "mnist-full", "numbers"])
 def model(request: pytest.FixtureRequest) -> Iterator[tuple[Bundle, Engine]]:
     bundle = bundles.load(ZOO / request.param / "1")
     with closing(open_engine(bundle, EngineOptions(threads=1, batch_sizes=(1,)))) as engine:
@@ -53,8 +53,11 @@ def model(request: pytest.FixtureRequest) -> Iterator[tuple[Bundle, Engine]]:
 
 
 @pytest.fixture(scope="module")
-def images() -> FloatArray:
-    return load("mnist", "test").images[::40]  # 25 pictures, of every digit
+def images(model: tuple[Bundle, Engine]) -> FloatArray:
+    accuracy = model[0].manifest.budgets[0].accuracy
+    assert accuracy is not None
+    pictures = load(accuracy.dataset, "test").images
+    return pictures[:: len(pictures) // 25]
 
 
 def pixels(image: FloatArray) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,7 @@ from models.commands.evaluate import evaluate
 from models.commands.export import export
 from models.commands.import_ import import_
 from models.commands.plot import plot
+from models.commands.stress import gap, stress
 from models.commands.train import train
 from models.export import exporter
 from models.tools import Tools
@@ -147,8 +150,31 @@ def test_plot_draws_what_the_cards_say(tmp_path: Path, monkeypatch: pytest.Monke
     assert result.exit_code == 0, result.output
     text = picture.read_text()
     assert "mnist-full" in text
-    assert text.count("T=8") == 3  # one model has that budget, and each of three panels shows it
-    assert text.count("T=4") == 6
+    assert text.count("T=8") == 4  # one model has that budget, and each of four panels shows it
+    assert text.count("T=4") == 8
+
+
+def test_stress_compares_the_budgets_on_easier_and_harder_pictures() -> None:
+    result = call(stress, ZOO / "numbers-factored" / "1", "--samples", 100)
+    assert result.exit_code == 0, result.output
+    smallest = {}
+    for name in ("no clutter", "noise 0.3", "half contrast"):
+        (row,) = re.findall(rf"│ {name} +│ +([\d.]+) ", result.output)
+        smallest[name] = float(row)
+    assert smallest["no clutter"] > max(smallest["noise 0.3"], smallest["half contrast"])
+
+
+def test_a_gap_is_between_answers_to_the_same_pictures() -> None:
+    # Three of four differ by +1, -1, +1: a mean of 25 points, and a standard error of their own scatter.
+    points = [100.0, -100.0, 100.0, 0.0]
+    error = statistics.stdev(points) / 2
+    assert gap([False, True, False, True], [True, False, True, True]) == f"+25.00 ± {error:.2f}"
+
+
+def test_stress_refuses_a_model_of_other_pictures() -> None:
+    result = call(stress, ZOO / "mnist" / "1")
+    assert result.exit_code == 2
+    assert "two-digit" in result.output
 
 
 def test_bench_compares_three_ways_and_writes_them_down(tmp_path: Path) -> None:

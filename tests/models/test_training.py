@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.data import LabelledImages, load
+from models.data import LabelledImages, dataset, load
 from models.networks import Network
 from models.networks.base import Norm
 from models.training import augment, checkpoint, loop, network_file
 from models.training.recipes import RECIPES, Recipe, recipe
+from models.training.sources import Distorted, Source
 from tests.models import examples
 
 TINY = dataclasses.replace(
@@ -35,8 +36,13 @@ def some(split: Any, count: int) -> LabelledImages:
 
 
 @pytest.fixture(scope="module")
-def training() -> LabelledImages:
+def pictures() -> LabelledImages:
     return some("train", 40)
+
+
+@pytest.fixture(scope="module")
+def training(pictures: LabelledImages) -> Source:
+    return Distorted(pictures)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +60,7 @@ def same(a: Network, b: Network) -> bool:
 
 @pytest.mark.parametrize("chosen", [TINY, TINY_FULL], ids=lambda r: r.name)
 def test_a_resumed_run_equals_an_unbroken_one_to_the_last_bit(
-    chosen: Recipe, training: LabelledImages, validation: LabelledImages, tmp_path: Path
+    chosen: Recipe, training: Source, validation: LabelledImages, tmp_path: Path
 ) -> None:
     unbroken: list[loop.Epoch] = []
     whole = loop.train(chosen, training, validation, tmp_path / "whole", on_epoch=unbroken.append)
@@ -75,11 +81,11 @@ def test_a_resumed_run_equals_an_unbroken_one_to_the_last_bit(
 
 
 def test_training_learns_and_keeps_the_epoch_of_the_lowest_validation_loss(
-    training: LabelledImages, tmp_path: Path
+    training: Source, pictures: LabelledImages, tmp_path: Path
 ) -> None:
     """Validation labels that turn wrong make later epochs worse: an early one must be kept."""
     epochs: list[loop.Epoch] = []
-    wrong = LabelledImages(training.images, (training.labels + 1) % 10)
+    wrong = LabelledImages(pictures.images, (pictures.labels + 1) % 10)
     chosen = dataclasses.replace(TINY, epochs=8, learning_rate=2e-2, batch=8)
     network = loop.train(chosen, training, wrong, tmp_path / "whole", on_epoch=epochs.append)
     losses = [epoch.validation_loss for epoch in epochs]
@@ -107,7 +113,7 @@ def test_training_learns_and_keeps_the_epoch_of_the_lowest_validation_loss(
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(
-    training: LabelledImages, validation: LabelledImages, tmp_path: Path
+    training: Source, validation: LabelledImages, tmp_path: Path
 ) -> None:
     loop.train(TINY, training, validation, tmp_path, epochs=1)
     before = (tmp_path / checkpoint.FILE).read_bytes()
@@ -116,9 +122,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(
     assert (tmp_path / checkpoint.FILE).read_bytes() == before
 
 
-def test_a_finished_run_is_not_trained_further(
-    training: LabelledImages, validation: LabelledImages, tmp_path: Path
-) -> None:
+def test_a_finished_run_is_not_trained_further(training: Source, validation: LabelledImages, tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
     network = loop.train(TINY, training, validation, tmp_path, on_step=lambda step, of: steps.append((step, of)))
     assert steps == [(step, 9) for step in range(1, 10)]  # 3 batches of 40 images, 3 epochs
@@ -127,7 +131,7 @@ def test_a_finished_run_is_not_trained_further(
 
 
 def test_the_last_cut_short_checkpoint_is_reported(
-    training: LabelledImages, validation: LabelledImages, tmp_path: Path
+    training: Source, validation: LabelledImages, tmp_path: Path
 ) -> None:
     path = tmp_path / checkpoint.FILE
     loop.train(TINY, training, validation, tmp_path, epochs=1)
@@ -175,7 +179,7 @@ def test_the_learning_rate_rises_linearly_and_falls_by_a_cosine_to_zero() -> Non
 
 
 def test_each_step_uses_the_schedules_rate_over_the_whole_recipe(
-    training: LabelledImages, validation: LabelledImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    training: Source, validation: LabelledImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates: list[set[float]] = []
     original = torch.optim.AdamW.step
@@ -200,7 +204,7 @@ def test_only_matrices_and_kernels_decay() -> None:
 
 
 def test_each_step_runs_the_largest_the_smallest_and_one_other_budget(
-    training: LabelledImages, validation: LabelledImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    training: Source, validation: LabelledImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
     original = Network.forward
@@ -221,10 +225,10 @@ def test_each_step_runs_the_largest_the_smallest_and_one_other_budget(
 
 @pytest.mark.parametrize("budgets", [(3,), (1, 3), (1, 2, 3)])
 def test_a_step_sums_the_gradients_of_cross_entropy_and_of_distillation_from_the_largest(
-    budgets: tuple[int, ...], training: LabelledImages
+    budgets: tuple[int, ...], pictures: LabelledImages
 ) -> None:
     chosen = dataclasses.replace(TINY, budgets=budgets, distillation=0.7)
-    images, labels = torch.from_numpy(training.images[:8]), torch.from_numpy(training.labels[:8])
+    images, labels = torch.from_numpy(pictures.images[:8]), torch.from_numpy(pictures.labels[:8])
     torch.manual_seed(0)
     network = chosen.build().train()
     value = loop._step(network, images, labels, chosen, torch.Generator().manual_seed(0))
@@ -333,8 +337,8 @@ def test_distortion_keeps_shape_type_and_range_and_leaves_its_input_alone(shape:
     assert torch.equal(images, before)
 
 
-def test_distortion_is_a_function_of_the_generator_alone(training: LabelledImages) -> None:
-    images = torch.from_numpy(training.images)
+def test_distortion_is_a_function_of_the_generator_alone(pictures: LabelledImages) -> None:
+    images = torch.from_numpy(pictures.images)
     torch.manual_seed(1)
     first = distorted(images, 7)
     torch.manual_seed(2)
@@ -342,13 +346,13 @@ def test_distortion_is_a_function_of_the_generator_alone(training: LabelledImage
     assert not torch.equal(distorted(images, 8), first)
 
 
-def test_each_image_is_distorted_in_its_own_way_and_stays_what_it_was(training: LabelledImages) -> None:
-    image = torch.from_numpy(training.images[:1])
+def test_each_image_is_distorted_in_its_own_way_and_stays_what_it_was(pictures: LabelledImages) -> None:
+    image = torch.from_numpy(pictures.images[:1])
     copies = distorted(image.expand(50, -1, -1, -1).contiguous(), 0)
     assert len({copy.numpy().tobytes() for copy in copies}) == 50
     # The mean of many distorted copies is a blurred original, not another digit or a shifted one.
     mean = copies.mean(0)[0]
-    others = torch.from_numpy(training.images[1:])[:, 0]
+    others = torch.from_numpy(pictures.images[1:])[:, 0]
     distances = ((others - mean) ** 2).sum((1, 2))
     assert ((image[0, 0] - mean) ** 2).sum() < distances.min()
 
@@ -366,7 +370,8 @@ def test_the_recipes_build_what_the_bundled_models_are() -> None:
         assert network.spiking.levels == 2
         with torch.no_grad():
             for timesteps in chosen.budgets:
-                assert network(torch.zeros(1, 1, 28, 28), timesteps).shape == (1, 10)
+                data = dataset(chosen.dataset)
+                assert network(torch.zeros(1, *data.input.shape), timesteps).shape == (1, len(data.classes))
     with pytest.raises(ValueError, match="unknown recipe 'cifar'; there are mnist, mnist-full"):
         recipe("cifar")
 

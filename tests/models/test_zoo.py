@@ -23,16 +23,24 @@ MODELS = sorted(path.name for path in ZOO.iterdir() if path.is_dir())
 TOLERANCE_IMAGES = 2
 
 
-@pytest.fixture(scope="module")
-def test_images() -> LabelledImages:
-    return load("mnist", "test")
-
-
 @pytest.fixture(scope="module", params=MODELS)
 def served(request: pytest.FixtureRequest) -> Iterator[tuple[Bundle, Engine]]:
     bundle = bundles.load(ZOO / request.param / "1")
     with closing(open_engine(bundle)) as engine:
         yield bundle, engine
+
+
+@pytest.fixture(scope="module")
+def test_images(served: tuple[Bundle, Engine]) -> LabelledImages:
+    """A thousand of the images that the card is about, or all where there are no more."""
+    whole = _all_of(served[0])
+    every = len(whole) // 1000
+    return LabelledImages(whole.images[::every], whole.labels[::every])
+
+
+def _all_of(bundle: Bundle) -> LabelledImages:
+    (name,) = {budget.accuracy.dataset for budget in bundle.manifest.budgets if budget.accuracy}
+    return load(name, "test")
 
 
 class Counter:
@@ -51,9 +59,9 @@ class Counter:
         self.counts.append(spikes.view(steps, -1, *output.shape[1:]).sum(0).flatten(1).sum(1))
 
 
-def test_both_models_are_there() -> None:
-    assert MODELS == ["mnist", "mnist-full"]
-    full, factored = (bundles.load(ZOO / name / "1").manifest for name in ("mnist-full", "mnist"))
+@pytest.mark.parametrize("names", [("mnist-full", "mnist"), ("numbers", "numbers-factored")])
+def test_each_task_has_a_full_and_a_factored_model(names: tuple[str, str]) -> None:
+    full, factored = (bundles.load(ZOO / name / "1").manifest for name in names)
     assert (full.tgim, full.timesteps) == ("full", (1, 2, 4))
     assert (factored.tgim, factored.timesteps) == ("factored", (1, 2, 4, 8))
     assert full.levels == factored.levels == 2
@@ -72,20 +80,52 @@ def test_exported_graphs_agree_with_the_network_and_the_card(
         outputs = engine.run(test_images.images, budget.timesteps)
         assert (outputs.logits.argmax(1) == exact.argmax(1)).mean() >= 0.995
         assert outputs.spikes.sum() == pytest.approx(spikes.sum(), rel=0.005)
-        # The card's figures, as another machine may round them.
+        # The card's figures, as another machine may round them, or another sample of the images gives them.
         assert budget.accuracy is not None
+        claimed, samples = budget.accuracy.served, budget.accuracy.samples
+        whole = samples == len(test_images)
         right = (outputs.logits.argmax(1) == test_images.labels).sum()
-        assert abs(right - budget.accuracy.served * len(test_images)) <= TOLERANCE_IMAGES
-        assert budget.mean_spikes == pytest.approx(outputs.spikes.mean(0), rel=0.005)
-        assert budget.mean_synops == pytest.approx(outputs.synops.mean(0), rel=0.005)
+        tolerance = TOLERANCE_IMAGES if whole else 4 * np.sqrt(len(test_images) * claimed * (1 - claimed))
+        assert abs(right - claimed * len(test_images)) <= tolerance
+        assert budget.mean_spikes == pytest.approx(outputs.spikes.mean(0), rel=0.005 if whole else 0.02)
+        assert budget.mean_synops == pytest.approx(outputs.synops.mean(0), rel=0.005 if whole else 0.02)
         counter.counts.clear()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", MODELS)
+def test_a_card_holds_on_all_of_its_test_images(name: str) -> None:
+    bundle = bundles.load(ZOO / name / "1")
+    images = _all_of(bundle)
+    with closing(open_engine(bundle)) as engine:
+        for budget in bundle.manifest.budgets:
+            assert budget.accuracy is not None
+            answers = evaluation.served(engine, images.images, budget.timesteps)
+            assert budget.accuracy.samples == len(images)
+            assert abs(answers.correct(images.labels) - budget.accuracy.served * len(images)) <= TOLERANCE_IMAGES
+            assert budget.mean_spikes == pytest.approx(answers.mean_spikes, rel=0.005)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["numbers", "numbers-factored"])
+def test_on_numbers_the_largest_budget_is_four_standard_errors_better_than_the_smallest(name: str) -> None:
+    """On the same pictures: the standard error is that of the difference between their answers."""
+    bundle = bundles.load(ZOO / name / "1")
+    images = _all_of(bundle)
+    smallest, *_, largest = bundle.manifest.timesteps
+    with closing(open_engine(bundle)) as engine:
+        right = [
+            evaluation.served(engine, images.images, t).logits.argmax(1) == images.labels for t in (smallest, largest)
+        ]
+    differences = right[1].astype(float) - right[0]
+    assert differences.mean() >= 4 * differences.std(ddof=1) / np.sqrt(len(images))
 
 
 def test_the_largest_budget_is_good_and_no_worse_than_smaller_ones(served: tuple[Bundle, Engine]) -> None:
     accuracies = [budget.accuracy for budget in served[0].manifest.budgets]
     rates = [accuracy.served for accuracy in accuracies if accuracy is not None]
     assert len(rates) == len(accuracies)
-    assert rates[-1] >= 0.985
+    assert rates[-1] >= (0.94 if served[0].manifest.name.startswith("numbers") else 0.985)
     standard_error = np.sqrt(rates[-1] * (1 - rates[-1]) / 1000)
     assert all(larger >= smaller - standard_error for smaller, larger in itertools.pairwise(rates))
 
