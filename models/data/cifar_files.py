@@ -156,6 +156,7 @@ def _contents(place: Path, folder: str, wanted: set[str], count: int) -> Iterato
     if place.is_dir():
         for path in (place / name for name in sorted(wanted)):
             if path.is_file():
+                _check_size(path.name, path.stat().st_size, limit, place)
                 yield path.name, path.read_bytes()
         return
     names = {f"{folder}/{name}": name for name in wanted}
@@ -167,8 +168,7 @@ def _contents(place: Path, folder: str, wanted: set[str], count: int) -> Iterato
                     name = names.get(member.name.removeprefix("./"))
                     if name is None or not member.isfile():
                         continue
-                    if member.size > limit:
-                        raise ValueError(f"{place}: {name} has {member.size} bytes, more than it can have")
+                    _check_size(name, member.size, limit, place)
                     file = archive.extractfile(member)
                     assert file is not None  # it is a regular file
                     yield name, file.read()
@@ -176,6 +176,11 @@ def _contents(place: Path, folder: str, wanted: set[str], count: int) -> Iterato
                 pass
     except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError) as error:
         raise ValueError(f"{place}: damaged or cut short ({error})") from error
+
+
+def _check_size(name: str, size: int, limit: int, place: Path) -> None:
+    if size > limit:
+        raise ValueError(f"{place}: {name} has {size} bytes, more than it can have")
 
 
 def _checked(labels: Sequence[object], classes: int) -> Labels:
