@@ -113,8 +113,8 @@ RECIPES: Mapping[str, Recipe] = {
             name="numbers-factored",
             description=(
                 "Two-digit numbers at 28×48: the network of `numbers` with the factored T-GIM, one convolution a layer "
-                "whatever the number of time-steps. More of them buy robustness against noise, clutter and low contrast "
-                "(`lmht stress` measures it)."
+                "whatever the number of time-steps. More of them buy robustness against noise, clutter and low "
+                "contrast (`lmht stress` measures it)."
             ),
             budgets=(1, 2, 4, 8),
             tgim="factored",

@@ -12,6 +12,10 @@ from PIL import Image, ImageFilter
 
 Grey = npt.NDArray[np.float32]
 
+_SIDE = 28
+# Grey of a digit at which the pen begins to leave ink; at twice that it covers the paper.
+_PEN = 0.3
+
 
 @cache
 def digits() -> Grey:
@@ -23,7 +27,10 @@ def digits() -> Grey:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is photographed: reflectances and lights are shares of white, lengths are pixels."""
+    """What is photographed: reflectances and lights are shares of white, lengths are pixels.
+
+    ``digit`` is the side of one of MNIST's pictures, 28 of its pixels.
+    """
 
     height: int = 480
     width: int = 360
@@ -37,13 +44,46 @@ class Scene:
     table: float | None = None
 
 
-def photograph(digit: Grey, scene: Scene, seed: int = 0) -> Image.Image:
-    """A grey photograph of one digit somewhere on its page."""
+def trimmed(digit: Grey) -> Grey:
+    """A digit cropped to what `photograph`'s pen draws of it."""
+    rows, columns = (np.flatnonzero((digit > _PEN).any(axis=axis)) for axis in (1, 0))
+    return digit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def number(
+    left: Grey, right: Grey, gap: int = 3, sizes: tuple[float, float] = (1.0, 1.0), lower: tuple[int, int] = (0, 0)
+) -> Grey:
+    """Two digits side by side, each float32 [28, 28], as a drawing [h, w].
+
+    ``gap`` empty columns between them, in MNIST's pixels, where their inks are tall up to 20; each of a size of its
+    own, and that much below the line through the middles.
+    """
+    parts = [_scaled(trimmed(digit), size) for digit, size in zip((left, right), sizes, strict=True)]
+    height = max(part.shape[0] for part in parts) + max(lower)
+    drawing = np.zeros((height, sum(part.shape[1] for part in parts) + gap), np.float32)
+    x = 0
+    for part, down in zip(parts, lower, strict=True):
+        top = (height - max(lower) - part.shape[0]) // 2 + down
+        drawing[top : top + part.shape[0], x : x + part.shape[1]] = part
+        x += part.shape[1] + gap
+    return drawing
+
+
+def _scaled(drawing: Grey, factor: float) -> Grey:
+    height, width = (max(1, round(side * factor)) for side in drawing.shape)
+    return np.asarray(Image.fromarray(drawing).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def photograph(drawing: Grey, scene: Scene, seed: int = 0) -> Image.Image:
+    """A grey photograph of one digit, or several, somewhere on its page."""
     generator = np.random.default_rng(seed)
     coverage = np.zeros((scene.height, scene.width), np.float32)
-    pen = Image.fromarray((digit * 255).astype(np.uint8)).resize((scene.digit, scene.digit), Image.Resampling.BICUBIC)
-    top, left = (int((side - scene.digit) * generator.uniform(0.35, 0.65)) for side in (scene.height, scene.width))
-    coverage[top : top + scene.digit, left : left + scene.digit] = np.clip((np.asarray(pen) / 255 - 0.3) / 0.3, 0, 1)
+    height, width = (round(side * scene.digit / _SIDE) for side in drawing.shape)
+    values = (np.clip(drawing, 0, 1) * 255).astype(np.uint8)
+    pen = np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.BICUBIC)) / 255
+    top = int((scene.height - height) * generator.uniform(0.35, 0.65))
+    left = int((scene.width - width) * generator.uniform(0.35, 0.65))
+    coverage[top : top + height, left : left + width] = np.clip((pen - _PEN) / _PEN, 0, 1)
     for _ in range(scene.specks):
         y, x = generator.integers(8, scene.height - 10), generator.integers(8, scene.width - 10)
         coverage[y : y + 3, x : x + 3] = 1
