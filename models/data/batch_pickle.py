@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ def read(content: bytes) -> Content:
     when that is more than an array; nothing has been run then.
     """
     try:
+        _check_memo(content)
         found = _Reader(io.BytesIO(content), encoding="bytes").load()
     except _Refused as error:
         raise ValueError(str(error)) from error
@@ -41,7 +43,14 @@ def read(content: bytes) -> Content:
 
 
 class _Refused(Exception):
-    """The pickle names something that these files have no need of."""
+    """The pickle asks for something that these files have no need of."""
+
+
+def _check_memo(content: bytes) -> None:
+    """Pickled objects are numbered one by one. The unpickler makes a list as long as the largest number it is told."""
+    for position, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > position:
+            raise _Refused(f"refused, since it numbers an object {argument}, among {position}")
 
 
 class _Global:

@@ -173,6 +173,14 @@ def test_an_array_that_is_none_of_bytes_is_refused(array: bytes) -> None:
         batch_pickle.read(b"\x80\x02}" + published.opcodes(b"data") + array + b"s.")
 
 
+@pytest.mark.parametrize("put", [b"r" + (10**8).to_bytes(4, "little"), b"p100000000\n", b"q\x03"])
+def test_a_pickle_that_takes_memory_without_end_is_refused(put: bytes) -> None:
+    with pytest.raises(ValueError, match=r"it numbers an object \d+, among \d"):
+        batch_pickle.read(b"\x80\x02}" + put + b".")
+    # Python 2 numbered from 1 on.
+    assert batch_pickle.read(b"\x80\x02}q\x01.") == {}
+
+
 @pytest.mark.parametrize("value", [[], 3, b"text", None])
 def test_a_pickle_that_is_no_dictionary_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="no dictionary"):

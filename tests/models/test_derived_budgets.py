@@ -177,13 +177,18 @@ def test_a_derived_network_is_one_of_exactly_these_budgets(architecture: str, le
     images = examples.images(6, size)
     with torch.no_grad():
         # The largest budget is kept bit for bit, and selected.
+        for mine, theirs in zip(neurons(derived), neurons(network), strict=True):
+            for name in ("mask", "alpha", "initial_membrane"):
+                held, kept = getattr(mine, name), getattr(theirs, name)
+                assert "4" not in kept or torch.equal(held["4"], kept["4"])
         assert torch.equal(derived(images), network(images, 4))
         answers = {t: derived(images, t) for t in (1, 3, 4)}
         for t, answer in answers.items():
             assert torch.equal(again(images, t), answer)
-            torch.testing.assert_close(
-                answer.double(), torch.from_numpy(reference.run(derived, t, images).logits), rtol=1e-3, atol=1e-3
-            )
+        derived.double()
+        for t in answers:
+            expected = torch.from_numpy(reference.run(derived, t, images).logits)
+            torch.testing.assert_close(derived(images.double(), t), expected, rtol=1e-9, atol=1e-9)
     with pytest.raises(ValueError, match="no budget of 2"):
         derived.select(2)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -202,6 +207,15 @@ def test_smaller_budgets_come_from_the_largest_alone_and_norms_are_its_own() -> 
     moved = {name for name, value in derived.state_dict().items() if not torch.equal(value, before[name])}
     assert moved
     assert all(".per_budget.2." in name for name in moved)
+
+
+def test_derived_budgets_share_no_values_but_the_weights() -> None:
+    derived = derive(examples.network("resnet", 2, "full"), [1, 2])
+    held: list[Tensor] = []
+    for module in derived.modules():
+        if isinstance(module, Neuron | Norm):
+            held += [*module.parameters(), *(module.buffers() if isinstance(module, Norm) else ())]
+    assert len({value.data_ptr() for value in held}) == len(held) == 7 * 2 * 3 + 8 * 2 * 5
 
 
 def test_what_is_frozen_stays_frozen_in_derived_budgets() -> None:

@@ -184,6 +184,7 @@ def test_theorem_lm_ht_at_its_initial_values_equals_the_quantised_ann_through_a_
 ) -> None:
     """As built for direct training: θ = 2/L, v_0 = 0; the ANN has T·L levels up to 2, rounding down. Exactly equal."""
     ann = as_ann(dyadic(untrained(architecture, (1,)), seed), timesteps * levels, learned=False, offset=0.0)
+    assert {module.threshold.item() for module in ann.modules() if isinstance(module, QuantisedReLU)} == {2.0}
     images = pictures(seed)
     expected = logits(ann, images, 1)
     assume(len(expected.unique(dim=0)) > 1)
