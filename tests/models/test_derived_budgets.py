@@ -154,7 +154,9 @@ def test_masks_that_are_fully_on_or_off_stay_finite_and_so(tgim: Tgim) -> None:
             mask = neuron.mask["4"]
             mask.fill_(200)
             mask[2:] = -200
-    for neuron in neurons(derive(network, [2])):
+    for neuron in neurons(derive(network, [2, 4])):
+        assert neuron.mask["4"].unique().tolist() == [-200, 200]  # the largest budget's own are not touched
+        neuron.timesteps = 2
         assert bool(neuron.mask["2"].isfinite().all())
         on, off = (mixed(neuron) * (1 if tgim == "factored" else 2)).view(2, -1)
         torch.testing.assert_close(on, torch.full_like(on, 2))
