@@ -24,9 +24,14 @@ class Answers:
     mean_spikes: CountArray
     mean_synops: CountArray
 
+    def right(self, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which of the images it classified right, [n]."""
+        right: npt.NDArray[np.bool_] = self.logits.argmax(1) == labels
+        return right
+
     def correct(self, labels: npt.NDArray[np.int64]) -> int:
         """How many of the images it classified right."""
-        return int((self.logits.argmax(1) == labels).sum())
+        return int(self.right(labels).sum())
 
 
 def served(engine: Engine, images: FloatArray, timesteps: int, on_chunk: OnChunk = lambda done: None) -> Answers:
@@ -68,6 +73,15 @@ def network_of(bundle: Bundle):  # type: ignore[no-untyped-def]  # models.networ
     except (ValueError, RuntimeError) as error:
         raise BundleError(f"{WEIGHTS}: does not make the network {architecture.name!r} ({error})") from error
     return network.eval()
+
+
+def gap(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> str:
+    """By how many points the second of two classifiers is right more often, [n] answers each to the same pictures.
+
+    With the standard error of that difference, which is far below that of two samples of pictures.
+    """
+    points = 100 * (second.astype(np.float64) - first)
+    return f"{points.mean():+.2f} ± {points.std(ddof=1) / len(points) ** 0.5:.2f}"
 
 
 def correct(accuracy: float, data: LabelledImages) -> int:

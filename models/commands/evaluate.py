@@ -53,6 +53,7 @@ def _evaluate(bundle: bundles.Bundle, engine: Engine, claimed: list[Budget], roo
     )
     sets = {(a.dataset, a.split): _load(a.dataset, a.split, root) for b in claimed if (a := b.accuracy)}
     wrong = 0
+    right = []
     images = sum(2 * budget.accuracy.samples for budget in claimed if budget.accuracy)
     with bar(f"evaluating {bundle.manifest.name}", images) as advance:
         for budget in claimed:
@@ -60,6 +61,7 @@ def _evaluate(bundle: bundles.Bundle, engine: Engine, claimed: list[Budget], roo
             data = sets[budget.accuracy.dataset, budget.accuracy.split]
             answers = evaluation.served(engine, data.images, budget.timesteps, advance)
             exact = evaluation.float32(bundle, data.images, budget.timesteps, advance)
+            right.append(answers.right(data.labels))
             found = (answers.correct(data.labels), int((exact.argmax(1) == data.labels).sum()))
             claims = (budget.accuracy.served, budget.accuracy.float32)
             off = [abs(f - evaluation.correct(c, data)) > TOLERANCE_IMAGES for f, c in zip(found, claims, strict=True)]
@@ -68,6 +70,10 @@ def _evaluate(bundle: bundles.Bundle, engine: Engine, claimed: list[Budget], roo
             spikes = f"{answers.mean_spikes.sum():,.0f}"
             table.add_row(str(budget.timesteps), str(len(data)), *cells, spikes, "differs" if any(off) else "agrees")
     console.print(table)
+    if len(sets) == 1 and len(claimed) > 1:
+        smallest, largest = claimed[0].timesteps, claimed[-1].timesteps
+        points = evaluation.gap(right[0], right[-1])
+        console.print(f"from T={smallest} to T={largest}: {points} points, on the same images")
     return wrong
 
 

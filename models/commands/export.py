@@ -11,8 +11,8 @@ from models import bundle as bundles
 from models.commands.evaluate import accuracy_table
 from models.commands.progress import bar, console
 from models.cpu import model_name
-from models.data import dataset, load
-from models.export.exporter import Card, Measured, images_to_run
+from models.data import load
+from models.export.exporter import Measured, card_of, images_to_run
 from models.export.exporter import export as run
 from models.export.lowering import Precision
 from models.tools import Tools
@@ -42,16 +42,9 @@ def export(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--root") from error
     path = output or bundles.ZOO / recipe.name / "1"
-    data = dataset(recipe.dataset)
     told = " --root DIR" if root else ""  # where it lies on this machine is nobody's business
-    card = Card(
-        name=recipe.name,
-        description=recipe.description,
-        classes=data.classes,
-        input=data.input,
-        architecture=recipe.architecture,
-        parameters=recipe.arguments(),
-        made_by=f"lmht train {recipe.name}{told} && lmht export runs/{recipe.name} --precision {precision}{told}",
+    card = card_of(
+        recipe, f"lmht train {recipe.name}{told} && lmht export runs/{recipe.name} --precision {precision}{told}"
     )
     with bar(f"measuring {recipe.name}", images_to_run(network, measured)) as advance:
         bundle = run(path, network, card, precision, measured, tools.open_engine, model_name(), advance)

@@ -9,6 +9,7 @@ import typer
 
 from models.commands.progress import console, new
 from models.cpu import available_threads
+from models.data import dataset
 from models.machine import describe_machine
 from models.reproduction import report
 from models.reproduction.plan import STUDIES, plan
@@ -39,6 +40,10 @@ def reproduce(
     study = STUDIES.get(data)
     if study is None:
         raise typer.BadParameter(f"unknown study {data!r}; there are {', '.join(STUDIES)}", param_hint="--data")
+    try:
+        dataset(data).check_root(root)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--root") from error
     seeds = 1 if quick else seeds
     jobs = jobs or available_threads()
     experiments = plan(study, seeds, _QUICK if quick else None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from models import bundle as bundles
 from models.bundle import BundleError
 from models.commands.progress import bar, console
 from models.data import numbers
-from models.evaluation import served
+from models.evaluation import gap, served
 from models.tools import Tools
 
 _SEED = 77
@@ -46,15 +45,9 @@ def stress(
             for name, conditions in numbers.CONDITIONS.items():
                 generator = np.random.default_rng(_SEED)
                 images, shown = numbers.compose(digits, labels, samples, generator, conditions=conditions)
-                right = [served(engine, images, t, advance).logits.argmax(1) == shown for t in budgets]
+                right = [served(engine, images, t, advance).right(shown) for t in budgets]
                 accuracies = [f"{100 * answers.mean():.1f}" for answers in right]
-                table.add_row(name, *accuracies, gap(right[0].tolist(), right[-1].tolist()))
+                table.add_row(name, *accuracies, gap(right[0], right[-1]))
     finally:
         engine.close()
     console.print(table)
-
-
-def gap(smallest: list[bool], largest: list[bool]) -> str:
-    """By how many points the second is right more often on the same pictures, with its standard error."""
-    differences = [100.0 * (b - a) for a, b in zip(smallest, largest, strict=True)]
-    return f"{statistics.fmean(differences):+.2f} ± {statistics.stdev(differences) / len(differences) ** 0.5:.2f}"

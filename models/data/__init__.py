@@ -30,6 +30,16 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def spread(self, limit: int | None) -> LabelledImages:
+        """At most ``limit`` of them, from all over the set; all of them where it is None."""
+        step = stride(len(self), limit)
+        return LabelledImages(self.images[::step], self.labels[::step])
+
+
+def stride(length: int, limit: int | None) -> int:
+    """Taking every so many-th picture gives at most ``limit``, from all over a set that may be ordered by class."""
+    return 1 if limit is None else -(-length // limit)
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -15,13 +15,14 @@ from safetensors.torch import save
 from models import bundle as bundles
 from models import evaluation
 from models.bundle import WEIGHTS, Accuracy, Architecture, Budget, Bundle, Engine, FloatArray, InputSpec, Manifest
-from models.data import LabelledImages
+from models.data import LabelledImages, dataset
 from models.export import counting
 from models.export.graph import fold_norms
 from models.export.lowering import Precision, lower
 from models.export.trace import trace
 from models.networks import Network
 from models.tools import OpenEngine
+from models.training.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,20 @@ class Card:
     architecture: str
     parameters: dict[str, Any]
     made_by: str
+
+
+def card_of(recipe: Recipe, made_by: str) -> Card:
+    """The card of a network that a recipe trained."""
+    data = dataset(recipe.dataset)
+    return Card(
+        name=recipe.name,
+        description=recipe.description,
+        classes=data.classes,
+        input=data.input,
+        architecture=recipe.architecture,
+        parameters=recipe.arguments(),
+        made_by=made_by,
+    )
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from models.bundle import Engine, Manifest
-from models.data import LabelledImages, dataset
+from models.data import LabelledImages
 from models.energy import account, rival
 from models.evaluation import CHUNK, served
-from models.export.exporter import Card, assemble
+from models.export.exporter import assemble, card_of
 from models.networks import Network
 from models.reproduction.plan import Experiment
 from models.reproduction.result import Measurement
@@ -26,7 +26,7 @@ def measure_spiking(
 ) -> tuple[Measurement, ...]:
     """Measure through the exported float32 graphs, whose counts are exact."""
     with tempfile.TemporaryDirectory() as folder:
-        bundle = assemble(Path(folder) / "1", network, _card(experiment), "float32")
+        bundle = assemble(Path(folder) / "1", network, card_of(experiment.recipe, ""), "float32")
         engine = open_engine(bundle, provider="cpu", threads=1, batch_sizes=(_BATCH,))
         try:
             return tuple(_measured(bundle.manifest, t, engine, test) for t in bundle.manifest.timesteps)
@@ -40,7 +40,9 @@ def measure_ann(ann: Network, experiment: Experiment, test: LabelledImages) -> t
         logits = torch.cat([ann(part, 1) for part in torch.from_numpy(test.images).split(CHUNK)])
     correct = int((logits.argmax(1) == torch.from_numpy(test.labels)).sum())
     with tempfile.TemporaryDirectory() as folder:
-        manifest = assemble(Path(folder) / "1", experiment.recipe.build(), _card(experiment), "float32").manifest
+        manifest = assemble(
+            Path(folder) / "1", experiment.recipe.build(), card_of(experiment.recipe, ""), "float32"
+        ).manifest
     return (_measurement(manifest, 1, correct / len(test), len(test)),)
 
 
@@ -70,18 +72,4 @@ def _measurement(manifest: Manifest, timesteps: int, accuracy: float, samples: i
         ann_nj=account(manifest, timesteps).ann_nj,
         rival_nj=quantised.nj,
         rival_bits=quantised.bits,
-    )
-
-
-def _card(experiment: Experiment) -> Card:
-    recipe = experiment.recipe
-    data = dataset(recipe.dataset)
-    return Card(
-        name=experiment.name,
-        description=data.description,
-        classes=data.classes,
-        input=data.input,
-        architecture=recipe.architecture,
-        parameters=recipe.arguments(),
-        made_by="",
     )

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.conversion import as_ann, derive, freeze_mixing, to_spiking
-from models.data import LabelledImages, load
+from models.data import load
 from models.networks import Network
 from models.reproduction import result as results
 from models.reproduction.measure import measure_ann, measure_spiking
@@ -72,7 +72,7 @@ def carry_out(experiment: Experiment, folder: Path, open_engine: OpenEngine, roo
         if kept.fingerprint != experiment.fingerprint():
             raise ValueError(f"{own} is of another plan than {experiment.name!r} is now; give another folder")
         return kept
-    test = _some(load(experiment.recipe.dataset, "test", root), experiment.limit)
+    test = load(experiment.recipe.dataset, "test", root).spread(experiment.limit)
     start = time.monotonic()
     network = _trained(experiment, folder, root)
     seconds = time.monotonic() - start
@@ -140,11 +140,5 @@ def _trained(experiment: Experiment, folder: Path, root: Path | None) -> Network
     if recipe.epochs == 0:
         return network.eval()
     training = source(recipe.dataset, experiment.limit, root)
-    validation = _some(load(recipe.dataset, "validation", root), experiment.limit)
+    validation = load(recipe.dataset, "validation", root).spread(experiment.limit)
     return train(recipe, training, validation, folder / experiment.name, network=network)
-
-
-def _some(data: LabelledImages, limit: int | None) -> LabelledImages:
-    """At most so many, evenly chosen, since a data set may be ordered by class."""
-    every = 1 if limit is None else -(-len(data) // limit)
-    return LabelledImages(data.images[::every], data.labels[::every])

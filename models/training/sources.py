@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.data import LabelledImages, cifar, load, numbers
+from models.data import LabelledImages, cifar, load, numbers, stride
 from models.data import dataset as look_up
 from models.training import augment
 
@@ -100,12 +100,7 @@ class Cropped:
 
     def plain(self) -> Tensor:
         """See `Source`. At most `STATISTICS` of them, spread over the set."""
-        return self._pixels[:: _step(len(self), STATISTICS)].float() / 255
-
-
-def _step(length: int, limit: int) -> int:
-    """Taking every so many-th picture gives at most ``limit``, from all over a set that may be ordered by class."""
-    return -(-length // limit)
+        return self._pixels[:: stride(len(self), STATISTICS)].float() / 255
 
 
 def source(dataset: str, limit: int | None = None, root: Path | None = None) -> Source:
@@ -119,8 +114,6 @@ def source(dataset: str, limit: int | None = None, root: Path | None = None) -> 
     if dataset in cifar.COLLECTIONS:
         assert root is not None  # checked above
         pixels, labels = cifar.pixels(cifar.COLLECTIONS[dataset], "train", root)
-        step = 1 if limit is None else _step(len(labels), limit)
+        step = stride(len(labels), limit)
         return Cropped(pixels[::step], labels[::step])
-    data = load(dataset, "train")
-    step = 1 if limit is None else _step(len(data), limit)
-    return Distorted(LabelledImages(data.images[::step], data.labels[::step]))
+    return Distorted(load(dataset, "train").spread(limit))

@@ -23,8 +23,9 @@ from models.commands.evaluate import evaluate
 from models.commands.export import export
 from models.commands.import_ import import_
 from models.commands.plot import plot
-from models.commands.stress import gap, stress
+from models.commands.stress import stress
 from models.commands.train import train
+from models.evaluation import gap
 from models.export import exporter
 from models.tools import Tools
 from models.training import recipes
@@ -168,7 +169,8 @@ def test_a_gap_is_between_answers_to_the_same_pictures() -> None:
     # Three of four differ by +1, -1, +1: a mean of 25 points, and a standard error of their own scatter.
     points = [100.0, -100.0, 100.0, 0.0]
     error = statistics.stdev(points) / 2
-    assert gap([False, True, False, True], [True, False, True, True]) == f"+25.00 ± {error:.2f}"
+    first, second = np.array([False, True, False, True]), np.array([True, False, True, True])
+    assert gap(first, second) == f"+25.00 ± {error:.2f}"
 
 
 def test_stress_refuses_a_model_of_other_pictures() -> None:
