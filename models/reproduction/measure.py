@@ -40,9 +40,8 @@ def measure_ann(ann: Network, experiment: Experiment, test: LabelledImages) -> t
         logits = torch.cat([ann(part, 1) for part in torch.from_numpy(test.images).split(CHUNK)])
     correct = int((logits.argmax(1) == torch.from_numpy(test.labels)).sum())
     with tempfile.TemporaryDirectory() as folder:
-        manifest = assemble(
-            Path(folder) / "1", experiment.recipe.build(), card_of(experiment.recipe, ""), "float32"
-        ).manifest
+        recipe = experiment.recipe
+        manifest = assemble(Path(folder) / "1", recipe.build(), card_of(recipe, ""), "float32").manifest
     return (_measurement(manifest, 1, correct / len(test), len(test)),)
 
 

@@ -87,9 +87,14 @@ def test_splits_share_no_digit() -> None:
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_a_split_is_composed_of_its_own_digits(split: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    asked: list[str] = []
     real = mnist.read
-    monkeypatch.setattr(mnist, "read", lambda name: asked.append(name) or real(name))
+
+    def spy(name: str) -> tuple[numbers.Pixels, numbers.Labels]:
+        asked.append(name)
+        return real(name)
+
+    monkeypatch.setattr(mnist, "read", spy)
     numbers.read.__wrapped__(split)
     assert asked == [split]
 

@@ -37,14 +37,15 @@ def test_an_epoch_of_numbers_has_the_length_that_is_asked_for() -> None:
 
 def test_one_generator_gives_one_epoch_of_numbers_and_another_one_another() -> None:
     composed = Composed(16)
-    (images, labels), (again, same), (other, _) = (epoch(composed, seed) for seed in (1, 1, 2))
+    (images, labels), (again, same), (other, others) = (epoch(composed, seed) for seed in (1, 1, 2))
     assert torch.equal(images, again)
     assert torch.equal(labels, same)
     assert not torch.equal(images, other)
+    assert not torch.equal(labels, others)
 
 
 def test_numbers_are_composed_of_training_digits_that_another_hand_has_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[np.ndarray, np.ndarray]] = []  # type: ignore[type-arg]
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
     real = numbers.compose
 
     def spy(digits, labels, count, generator, rewrite):  # type: ignore[no-untyped-def]
@@ -52,8 +53,9 @@ def test_numbers_are_composed_of_training_digits_that_another_hand_has_drawn(mon
         return real(digits, labels, count, generator, rewrite)
 
     monkeypatch.setattr(numbers, "compose", spy)
-    epoch(Composed(8), 1)
-    ((digits, rewritten),) = seen
+    epoch(Composed(16), 1)
+    (digits, rewritten), (_, anew) = seen
+    assert np.abs(rewritten - anew).max() > 0.1  # never twice by the same hand
     np.testing.assert_array_equal(digits, numbers.digits_of("train")[0])
     assert rewritten.shape == (5, 28, 28)
     assert np.abs(rewritten - digits[:5]).max() > 0.1
