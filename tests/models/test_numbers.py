@@ -1,4 +1,4 @@
-"""Two-digit numbers: what a picture shows, which digits it is made of, and that the fixed pictures stay what they are."""
+"""Two-digit numbers: what a picture shows, which digits it is made of, and that the fixed ones do not change."""
 
 from __future__ import annotations
 
