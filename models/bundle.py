@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
@@ -210,6 +211,11 @@ class Manifest(Record):
     def timesteps(self) -> tuple[int, ...]:
         """The exported budgets, ascending."""
         return tuple(b.timesteps for b in self.budgets)
+
+    @cached_property
+    def neurons(self) -> int:
+        """The neurons of all spiking layers."""
+        return sum(layer.neurons for layer in self.layers)
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:

@@ -18,11 +18,11 @@ from fastapi_offline import FastAPIOffline
 
 from models.bundle import Bundle, Engine
 from service import engines
-from service.batcher import Batcher
 from service.engines import EngineOptions
 from service.handler import Handler
 from service.metrics import Metrics, ModelState
-from service.registry import Registry
+from service.registry import Registry, ServedModel
+from service.scheduler import Limits, Scheduler
 from service.settings import Settings
 from service.transports import errors, health, native, openapi, prometheus
 
@@ -38,20 +38,18 @@ class Services:
     """The parts of a running server; also used without HTTP, by the command line."""
 
     models: Registry
-    batcher: Batcher
+    scheduler: Scheduler
     metrics: Metrics
     handler: Handler
 
     async def load(self, only: str | None = None) -> None:
         """Load and warm every model, or one; those that cannot be loaded are named in ``models.failures``."""
         await self.models.load_all(only)
-        for served in self.models.models():
-            self.metrics.declare(served.name, served.manifest.timesteps)
 
     async def close(self) -> None:
         """Take nothing new, drain the queue, then close the engines."""
         self.handler.draining = True
-        await self.batcher.close()
+        await self.scheduler.close()
         await self.models.close()
         self.handler.close()
 
@@ -59,16 +57,29 @@ class Services:
 def make_services(settings: Settings, open_engine: Callable[[Bundle], Engine] | None = None) -> Services:
     """The parts, with nothing loaded yet. ``open_engine`` replaces the engines that the settings ask for."""
     options = EngineOptions(threads=settings.threads, batch_sizes=settings.batch_sizes, provider=settings.provider)
-    models = Registry(settings.models, open_engine or (lambda bundle: engines.open_engine(bundle, options)))
-    batcher = Batcher(capacity_images=settings.queue_capacity)
+    limits = Limits(
+        capacity_images=settings.queue_capacity,
+        capacity_s=settings.queue_s,
+        max_delay_s=settings.max_delay_ms / 1000,
+        patience_s=settings.auto_patience_ms / 1000,
+        hang_s=settings.engine_timeout_s,
+    )
+    scheduler = Scheduler(limits, overload=settings.overload)
     metrics = Metrics()
-    return Services(models, batcher, metrics, Handler(settings, models, batcher, metrics))
+
+    def on_ready(served: ServedModel) -> None:
+        metrics.declare(served.name, served.manifest.timesteps)
+        for timesteps, seconds in served.seconds.items():
+            scheduler.seed(served.key, timesteps, seconds)
+
+    models = Registry(settings.models, open_engine or (lambda bundle: engines.open_engine(bundle, options)), on_ready)
+    return Services(models, scheduler, metrics, Handler(settings, models, scheduler, metrics))
 
 
 def create_app(settings: Settings, open_engine: Callable[[Bundle], Engine] | None = None) -> FastAPI:
     """The application. Needs no torch; see `make_services` for ``open_engine``."""
     services = make_services(settings, open_engine)
-    services.metrics.watch(lambda: _states(services.models), lambda: services.batcher.queued_images)
+    services.metrics.watch(lambda: _states(services.models), lambda: services.scheduler.queued_images)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -93,7 +104,7 @@ def create_app(settings: Settings, open_engine: Callable[[Bundle], Engine] | Non
     )
     app.state.services = services
     errors.install(app)
-    app.include_router(health.router(services.models, lambda: services.handler.draining))
+    app.include_router(health.router(services.models, lambda: services.handler.trouble))
     app.include_router(prometheus.router(services.metrics))
     app.include_router(native.router(services.handler, services.models))
     # First in line, since routes are tried in order and these are the ones in a hurry.

@@ -49,7 +49,7 @@ def model_card(served: ServedModel) -> schemas.ModelCard:
             )
             for layer in manifest.layers
         ],
-        budgets=[_budget(manifest, budget, served.latency_ms.get(budget.timesteps)) for budget in manifest.budgets],
+        budgets=[_budget(manifest, budget, served.seconds[budget.timesteps][1] * 1000) for budget in manifest.budgets],
         energy_profiles=[
             schemas.EnergyProfile(name=p.name, description=p.description, assumptions=list(p.assumptions))
             for p in PROFILES.values()

@@ -6,11 +6,12 @@ Every transport comes through here and only translates. Nothing here knows of HT
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,28 +19,32 @@ import numpy.typing as npt
 from models import cpu, energy
 from models.bundle import Budget, CountArray, FloatArray, InputSpec, Manifest
 from models.energy import Energy
-from service import pictures, registry
-from service.batcher import Batcher, BatcherClosed, BatchResult
-from service.batcher import QueueFull as BatcherFull
+from service import passes, pictures, registry, scheduler
 from service.metrics import Metrics
 from service.options import Options
+from service.passes import Pass, Wanted
 from service.problems import (
     BudgetTooSmall,
     DeadlinePassed,
+    DeadlineTooShort,
     InvalidInstances,
     NotReady,
     QueueFull,
+    TooBusy,
     TooManyImages,
     TooManyPixels,
     UnknownModel,
     UnknownVersion,
 )
 from service.registry import Registry, ServedModel
+from service.scheduler import Scheduler
 from service.settings import Settings
 
 T = TypeVar("T")
 # So many small pictures are decoded on the event loop before the hand-over to a thread pays.
 _QUICK_IMAGES = 4
+# An engine that hangs seldom comes back soon.
+_STALLED_RETRY_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -67,21 +72,29 @@ class ClassifyRequest:
     id: str
     arrived: float
 
+    @property
+    def count(self) -> int:
+        """How many images it has."""
+        return len(self.images.files) if isinstance(self.images, Pictures) else len(self.images.values)
+
 
 @dataclass(frozen=True)
 class Classification:
     """The answer for n images.
 
-    probabilities: float64 [n, classes], softmax(logits / temperature of the budget).
+    passes: what was run, in order; the first pass has all images.
+    timesteps: intp [n], the budget that each image's answer comes from, its largest.
+    logits: float32 [n, classes], and probabilities: float64 [n, classes], of that pass.
     order: intp [n, k], the k most probable classes, best first.
-    logits, spikes, synops: as `models.bundle.Outputs` has them.
-    energies: an estimate for each image.
+    spikes, synops: float64 [n, layers], over all passes of the image, and energies: an estimate for each, likewise.
     inputs: float32 [n, C, H, W] as the network saw them, where asked for.
+    chosen: whether the server chose the budgets.
     """
 
     id: str
     served: ServedModel
-    budget: Budget
+    passes: Sequence[Pass]
+    timesteps: npt.NDArray[np.intp]
     logits: FloatArray
     probabilities: npt.NDArray[np.float64]
     order: npt.NDArray[np.intp]
@@ -89,24 +102,46 @@ class Classification:
     synops: CountArray
     energies: Sequence[Energy]
     inputs: FloatArray | None
+    chosen: bool
     decode_s: float
-    queue_s: float
-    compute_s: float
     total_s: float
-    batch_size: int
+
+    @property
+    def queue_s(self) -> float:
+        """Seconds that it waited for engines, in all its passes."""
+        return sum(p.queue_s for p in self.passes)
+
+    @property
+    def compute_s(self) -> float:
+        """Seconds that its batches took, in all its passes."""
+        return sum(p.compute_s for p in self.passes)
+
+    def passes_of(self, image: int) -> list[tuple[Pass, int]]:
+        """The passes that ran an image, each with the image's row in it."""
+        found = []
+        for each in self.passes:
+            row = int(np.searchsorted(each.rows, image))
+            if row < len(each.rows) and each.rows[row] == image:
+                found.append((each, row))
+        return found
 
 
 class Handler:
-    """Answers classification requests with the models of a registry, through a batcher."""
+    """Answers classification requests with the models of a registry, through a scheduler."""
 
-    def __init__(self, settings: Settings, models: Registry, batcher: Batcher, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, models: Registry, engines: Scheduler, metrics: Metrics) -> None:
         self._settings = settings
         self._models = models
-        self._batcher = batcher
+        self._scheduler = engines
         self._metrics = metrics
         # Decoding is bounded by the CPUs: a pool of its own keeps a burst of photographs from taking all memory.
         self._decoders = ThreadPoolExecutor(cpu.available_threads(), thread_name_prefix="lmht-decode")
         self.draining = False
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no requests should be sent, whatever the models; None where they should."""
+        return "the server is shutting down" if self.draining else self._scheduler.stalled
 
     def close(self) -> None:
         """End the threads; no request may be under way."""
@@ -130,50 +165,67 @@ class Handler:
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
 
     async def classify(self, request: ClassifyRequest) -> Classification:
-        """Classify all images of a request at one budget.
+        """Classify all images of a request, at one budget or at those that the scheduler finds room for.
 
         Raises a `Problem` where the request cannot be served. Cancelling takes its work out of the queue.
         """
         options, settings = request.options, self._settings
         served = self.find(request.model, request.version)
         manifest = served.manifest
-        budget = _budget(manifest, options.timesteps, settings.default_timesteps)
-        account = energy.account(manifest, budget.timesteps, options.energy_profile or settings.energy_profile)
+        wanted = self._wanted(request, served)
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(_remaining_s(request)):
-                inputs = await self._inputs(request.images, manifest.input)
-                decoded = time.perf_counter()
-                result = await self._run(served, budget.timesteps, inputs)
-        except TimeoutError as error:
+            async with asyncio.timeout(max(0.0, wanted.deadline - began) if wanted.deadline < math.inf else None):
+                inputs = await self._inputs(request, manifest.input)
+            decoded = time.perf_counter()
+            run = await self._run(served, wanted, inputs)
+        except (TimeoutError, scheduler.DeadlinePassed) as error:
             raise DeadlinePassed(f"the deadline of {options.deadline_ms:g} ms has passed") from error
-        outputs = result.outputs
-        probabilities = _softmax(outputs.logits, budget.temperature)
+        whole = _merged(run)
         top_k = min(options.top_k or settings.default_top_k, len(manifest.classes))
         answer = Classification(
             id=request.id,
             served=served,
-            budget=budget,
-            logits=outputs.logits,
-            probabilities=probabilities,
+            passes=run,
+            timesteps=whole.timesteps,
+            logits=whole.logits,
+            probabilities=whole.probabilities,
             # Stable, so that of two equal classes the first comes first.
-            order=np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k],
-            spikes=outputs.spikes,
-            synops=outputs.synops,
-            energies=account.estimate_batch(outputs.spikes, outputs.synops),
+            order=np.argsort(-whole.probabilities, axis=1, kind="stable")[:, :top_k],
+            spikes=whole.spikes,
+            synops=whole.synops,
+            energies=whole.energies,
             inputs=inputs if "input" in options.include else None,
+            chosen=len(wanted.budgets) > 1,
             decode_s=decoded - began,
-            queue_s=result.queue_s,
-            compute_s=result.compute_s,
             total_s=time.perf_counter() - request.arrived,
-            batch_size=result.batch_size,
         )
         self._count(answer)
         return answer
 
-    async def _inputs(self, images: Pictures | Instances, spec: InputSpec) -> FloatArray:
-        limit = self._settings.max_images
-        count = len(images.files) if isinstance(images, Pictures) else len(images.values)
+    def _wanted(self, request: ClassifyRequest, served: ServedModel) -> Wanted:
+        """What the options come to with this model. Raises BudgetTooSmall and DeadlineTooShort."""
+        options, settings = request.options, self._settings
+        budgets = _budgets(served.manifest, options, settings.default_timesteps)
+        deadline = math.inf
+        if options.deadline_ms is not None:
+            deadline = request.arrived + options.deadline_ms / 1000
+            alone = self._scheduler.alone_s(served.key, budgets[0].timesteps, request.count)
+            if alone is not None and alone > options.deadline_ms / 1000:
+                raise DeadlineTooShort(
+                    f"with nothing else to do, T = {budgets[0].timesteps} takes {alone * 1000:.3g} ms for "
+                    f"{request.count} image{'s'[: request.count - 1]}; the deadline is {options.deadline_ms:g} ms"
+                )
+        return Wanted(
+            budgets=budgets,
+            min_confidence=options.min_confidence,
+            deadline=deadline,
+            priority=options.priority or "normal",
+            profile=options.energy_profile or settings.energy_profile,
+        )
+
+    async def _inputs(self, request: ClassifyRequest, spec: InputSpec) -> FloatArray:
+        images, count, limit = request.images, request.count, self._settings.max_images
         if count > limit:
             raise TooManyImages(f"{count} images in one request; at most {limit} are taken")
         if isinstance(images, Instances):
@@ -193,44 +245,80 @@ class Handler:
             return decode()
         return await self.in_thread(decode)
 
-    async def _run(self, served: ServedModel, timesteps: int, inputs: FloatArray) -> BatchResult:
+    async def _run(self, served: ServedModel, wanted: Wanted, inputs: FloatArray) -> list[Pass]:
         try:
-            return await self._batcher.submit(served.engine, (served.name, served.version), timesteps, inputs)
-        except BatcherFull as error:
+            return await passes.run(self._scheduler, served, wanted, inputs)
+        except scheduler.QueueFull as error:
             raise QueueFull(
                 f"the queue has no room for {len(inputs)} more images", retry_after_s=error.retry_after_s
             ) from error
-        except BatcherClosed as error:
+        except scheduler.TooLate as error:
+            raise TooBusy(f"{error}, and the deadline comes before", retry_after_s=error.retry_after_s) from error
+        except scheduler.Closed as error:
             raise NotReady("the server is shutting down") from error
+        except scheduler.Stalled as error:
+            raise NotReady("the engine does not answer", retry_after_s=_STALLED_RETRY_S) from error
 
     def _count(self, answer: Classification) -> None:
-        first = answer.energies[0]
-        self._metrics.classified(
-            answer.served.name,
-            answer.budget.timesteps,
-            images=len(answer.logits),
-            spikes=float(answer.spikes.sum()),
-            synops=float(answer.synops.sum()),
-            profile=first.profile,
-            energy_nj=None if first.snn_nj is None else sum(e.snn_nj or 0.0 for e in answer.energies),
-            queue_s=answer.queue_s,
-            compute_s=answer.compute_s,
-            total_s=answer.total_s,
-            batch_size=answer.batch_size,
-        )
+        for each in answer.passes:
+            first = each.energies[0]
+            self._metrics.ran(
+                answer.served.name,
+                each.budget.timesteps,
+                reason=each.reason,
+                images=len(each.rows),
+                spikes=float(each.outputs.spikes.sum()),
+                synops=float(each.outputs.synops.sum()),
+                profile=first.profile,
+                energy_nj=None if first.snn_nj is None else sum(e.snn_nj or 0.0 for e in each.energies),
+                queue_s=each.queue_s,
+                compute_s=each.compute_s,
+                batch_size=each.batch_size,
+            )
+        self._metrics.classified(answer.served.name, int(answer.timesteps.max()), answer.total_s)
 
 
-def _remaining_s(request: ClassifyRequest) -> float | None:
-    """Seconds until the deadline, counted from the request's arrival; what is past already is a timer of 0."""
-    if request.options.deadline_ms is None:
-        return None
-    return max(0.0, request.options.deadline_ms / 1000 - (time.perf_counter() - request.arrived))
+@dataclass(frozen=True)
+class _Merged:
+    """All passes put together: of each image its last answer, and the sums of what it took."""
+
+    timesteps: npt.NDArray[np.intp]
+    logits: FloatArray
+    probabilities: npt.NDArray[np.float64]
+    spikes: CountArray
+    synops: CountArray
+    energies: Sequence[Energy]
 
 
-def _budget(manifest: Manifest, timesteps: int | None, default: int | None) -> Budget:
+def _merged(passes: Sequence[Pass]) -> _Merged:
+    first, outputs = passes[0], passes[0].outputs
+    timesteps = np.full(len(first.rows), first.budget.timesteps)
+    if len(passes) == 1:
+        return _Merged(timesteps, outputs.logits, first.probabilities, outputs.spikes, outputs.synops, first.energies)
+    logits, probabilities = np.array(outputs.logits), np.array(first.probabilities)
+    spikes, synops, energies = np.array(outputs.spikes), np.array(outputs.synops), list(first.energies)
+    for again in passes[1:]:
+        timesteps[again.rows] = again.budget.timesteps
+        logits[again.rows] = again.outputs.logits
+        probabilities[again.rows] = again.probabilities
+        spikes[again.rows] += again.outputs.spikes
+        synops[again.rows] += again.outputs.synops
+        for row, spent in zip(again.rows.tolist(), again.energies, strict=True):
+            energies[row] = energy.total((energies[row], spent))
+    return _Merged(timesteps, logits, probabilities, spikes, synops, energies)
+
+
+def _budgets(manifest: Manifest, options: Options, default: int | Literal["auto"] | None) -> tuple[Budget, ...]:
+    """The budgets that will do: one, or all of them where the choice is the server's. Raises BudgetTooSmall."""
+    timesteps = options.timesteps
     if timesteps is None:
+        if options.min_confidence is not None or default == "auto":
+            return manifest.budgets
         # The deployment's default is for all of its models, so that one without so small a budget gives its smallest.
-        return manifest.budgets[-1] if default is None else manifest.budget(default) or manifest.budgets[0]
+        chosen = manifest.budgets[-1] if default is None else manifest.budget(default) or manifest.budgets[0]
+        return (chosen,)
+    if timesteps == "auto":
+        return manifest.budgets
     budget = manifest.budget(timesteps)
     if budget is None:
         there = ", ".join(map(str, manifest.timesteps))
@@ -238,14 +326,7 @@ def _budget(manifest: Manifest, timesteps: int | None, default: int | None) -> B
             f"model {manifest.name!r} has no budget of {timesteps} time-steps or less; there are {there}",
             extensions={"timesteps": list(manifest.timesteps)},
         )
-    return budget
-
-
-def _softmax(logits: FloatArray, temperature: float) -> npt.NDArray[np.float64]:
-    scaled = logits.astype(np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    probabilities: npt.NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-    return probabilities
+    return (budget,)
 
 
 def _checked(values: npt.NDArray[np.generic], spec: InputSpec) -> FloatArray:

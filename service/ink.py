@@ -9,8 +9,10 @@ The steps, on a grey copy whose longest side is at most `WORKING_SIDE`; lighting
    a sharp edge, goes with a grey-scale closing, which keeps strokes. What is darker than the paper by how much, is ink.
 5. `_find`: a threshold between the noise (measured) and the darkest pixels; connected parts; specks, far-off and faint
    parts and things that lead out of the picture are dropped. Nothing left is a blank picture.
-6. `_place`: strokes thinner than handwriting of that size are widened, the longest side scaled to the box, the centre
-   of mass put in the middle.
+6. `_place`: characters too far apart for a wide box are moved together, strokes thinner than handwriting of that size
+   are widened, the drawing is scaled to fit the box, its centre of mass put in the middle.
+
+A box wider than high is one for several characters side by side, each as high as the box.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ _LEAST_CONTRAST = 0.1
 _DARKEST = 0.02
 # Noise above which strokes have frayed edges and holes, likewise.
 _GRAINY = 0.04
-# Of the box's longest side, for strokes after scaling: MNIST's are 1.8 to 4.1 pixels wide in a box of 20 (median 2.9).
+# Of the box's shorter side, a character's height, for strokes after scaling: MNIST's are 1.8 to 4.1 pixels wide in a
+# box of 20 (median 2.9).
 _THIN, _STROKE = 0.09, 0.115
 # Of the drawing's height, left between characters that are moved together.
 _GAP = 0.2
@@ -43,8 +46,8 @@ def same_size(grey: Grey) -> Grey:
 def redraw(grey: Image.Image, height: int, width: int, box: tuple[int, int]) -> Grey:
     """The drawing in a grey picture (mode L, any size), as float32 [height, width] in 0..1 with ink near 1.
 
-    The ink is scaled to fit ``box`` (height, width) with its aspect kept and its centre of mass in the middle. A
-    picture without ink gives zeros.
+    The ink is scaled to fit ``box`` (height, width) with its aspect kept and its centre of mass in the middle. Only the
+    gaps between characters too far apart for a wide box are narrowed first. A picture without ink gives zeros.
     """
     scale = min(1.0, WORKING_SIDE / max(grey.size))
     if scale < 1:
@@ -178,7 +181,6 @@ def _place(ink: Grey, height: int, width: int, box: tuple[int, int]) -> Grey:
     ink = _closed_up(ink, box)
     scale = min(box[0] / ink.shape[0], box[1] / ink.shape[1])
     stroke = _stroke_width(ink) * scale
-    # A wide box holds several characters, each about as large as the box is high.
     side = min(box)
     if stroke < _THIN * side:
         reach = round((_STROKE * side - stroke) / scale / 2)

@@ -22,12 +22,14 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from models.energy import PROFILES
+from service.passes import REASONS, Reason
 
 UNKNOWN_MODEL = "unknown"
 # 499 is nginx's code for a client that went away; nothing was sent to it.
 CLIENT_GONE = 499
 CODES = (200, 400, 404, 413, 415, 422, 429, CLIENT_GONE, 500, 503, 504)
-REASONS = {429: "queue_full", CLIENT_GONE: "client_gone", 503: "not_ready", 504: "deadline_passed"}
+# Why a request in order was not answered; those of the problems are named like them.
+REJECTIONS = ("queue_full", "too_busy", "client_gone", "not_ready", "deadline_passed")
 _SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -49,6 +51,7 @@ class _Budget:
     queue: Histogram
     compute: Histogram
     batch: Histogram
+    choices: dict[Reason, Counter]
     images: Counter
     spikes: Counter
     synops: Counter
@@ -65,16 +68,21 @@ class Metrics:
         budget = ("model", "timesteps")
         self._requests = self._counter("requests", "Classification requests, by status code.", ("model", "code"))
         self._rejected = self._counter("rejected", "Requests in order that were not answered, by reason.", ("reason",))
-        self._images = self._counter("images", "Images classified.", budget)
-        self._spikes = self._counter("spikes", "Unit spikes of classified images.", budget)
-        self._synops = self._counter("synaptic_operations", "Synaptic operations of classified images.", budget)
+        self._images = self._counter("images", "Images run; one that was run twice counts at both budgets.", budget)
+        self._choices = self._counter(
+            "budget_choices", "Images run, by why they were run at this budget.", (*budget, "reason")
+        )
+        self._spikes = self._counter("spikes", "Unit spikes of images run.", budget)
+        self._synops = self._counter("synaptic_operations", "Synaptic operations of images run.", budget)
         self._energy = self._counter(
             "energy_joules",
-            "Estimated energy of classified images on hypothetical hardware, under the profile each asked for.",
+            "Estimated energy of images run, on hypothetical hardware, under the profile each asked for.",
             (*budget, "profile"),
         )
         self._duration = self._histogram(
-            "request_duration_seconds", "Arrival to answer, of requests that were answered with a class.", _SECONDS
+            "request_duration_seconds",
+            "Arrival to answer, of requests that were answered with a class; by their largest budget.",
+            _SECONDS,
         )
         self._queue = self._histogram("queue_duration_seconds", "Waiting for the engine, of a request.", _SECONDS)
         self._compute = self._histogram("compute_duration_seconds", "In the engine, of a request.", _SECONDS)
@@ -84,7 +92,7 @@ class Metrics:
         self._codes: dict[tuple[str, int], Counter] = {}
         self._models: set[str] = set()
         self._declare_model(UNKNOWN_MODEL)
-        self._reasons = {reason: self._rejected.labels(reason) for reason in REASONS.values()}
+        self._reasons = {reason: self._rejected.labels(reason) for reason in REJECTIONS}
 
     def watch(self, states: Callable[[], Iterable[ModelState]], queued_images: Callable[[], float]) -> None:
         """Where to read, at each scrape, which models are ready and how many images wait."""
@@ -104,6 +112,7 @@ class Metrics:
                     queue=self._queue.labels(*labels),
                     compute=self._compute.labels(*labels),
                     batch=self._batch.labels(*labels),
+                    choices={reason: self._choices.labels(*labels, reason) for reason in REASONS},
                     images=self._images.labels(*labels),
                     spikes=self._spikes.labels(*labels),
                     synops=self._synops.labels(*labels),
@@ -111,19 +120,24 @@ class Metrics:
                 ),
             )
 
-    def answered(self, model: str, code: int) -> None:
-        """A request for a model, of whatever name, was answered with a status code."""
+    def answered(self, model: str, code: int, reason: str = "") -> None:
+        """A request for a model, of whatever name, was answered with a status code and, if badly, for this reason."""
         name = model if model in self._models else UNKNOWN_MODEL
         child = self._codes.get((name, code)) or self._requests.labels(name, str(code))
         child.inc()
-        if code in REASONS:
-            self._reasons[REASONS[code]].inc()
+        if reason in self._reasons:
+            self._reasons[reason].inc()
 
-    def classified(
+    def classified(self, model: str, timesteps: int, total_s: float) -> None:
+        """A request was classified, with ``timesteps`` as the largest budget of its images."""
+        self._budget(model, timesteps).duration.observe(total_s)
+
+    def ran(
         self,
         model: str,
         timesteps: int,
         *,
+        reason: Reason,
         images: int,
         spikes: float,
         synops: float,
@@ -131,13 +145,11 @@ class Metrics:
         energy_nj: float | None,
         queue_s: float,
         compute_s: float,
-        total_s: float,
         batch_size: int,
     ) -> None:
-        """A request was classified: sums over its images, and what it took."""
-        if (model, timesteps) not in self._budgets:
-            self.declare(model, (timesteps,))
-        budget = self._budgets[model, timesteps]
+        """Images of a request were run: sums over them, why at this budget, and what it took."""
+        budget = self._budget(model, timesteps)
+        budget.choices[reason].inc(images)
         budget.images.inc(images)
         budget.spikes.inc(spikes)
         budget.synops.inc(synops)
@@ -145,13 +157,17 @@ class Metrics:
             budget.energy[profile].inc(energy_nj * 1e-9)
         budget.queue.observe(queue_s)
         budget.compute.observe(compute_s)
-        budget.duration.observe(total_s)
         budget.batch.observe(batch_size)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The metrics as text in the form that an Accept header prefers, and its media type."""
         encode, media_type = choose_encoder(accept)
         return encode(self.registry), media_type
+
+    def _budget(self, model: str, timesteps: int) -> _Budget:
+        if (model, timesteps) not in self._budgets:
+            self.declare(model, (timesteps,))
+        return self._budgets[model, timesteps]
 
     def _declare_model(self, model: str) -> None:
         if model not in self._models:

@@ -12,9 +12,19 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
-from models.bundle import MAX_TIMESTEPS
+from models.bundle import Timesteps
 from models.energy import DEFAULT_PROFILE, PROFILES
 from service.problems import InvalidOption
 
@@ -22,8 +32,6 @@ MAX_DEADLINE_MS = 3_600_000.0
 _CACHED_QUERY_BYTES = 256
 _WHOLE = re.compile(r"-?[0-9]{1,20}")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-# Part of the API, but only with the scheduler that can honour them.
-_NOT_OFFERED = frozenset({"min_confidence", "priority"})
 
 
 def _number(value: Any) -> Any:
@@ -40,9 +48,9 @@ def _whole_number(value: Any) -> Any:
 
 
 def _budget(value: Any) -> Any:
-    if value == "auto":
-        raise ValueError('"auto" is not offered by this server; give a number of time-steps')
-    return _whole_number(value)
+    if isinstance(value, str) and value != "auto" and not _WHOLE.fullmatch(value):
+        raise ValueError('must be a whole number or "auto"')
+    return value
 
 
 def _known_profile(value: Any) -> Any:
@@ -57,17 +65,23 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+# Told apart by hand, so that a mistake is explained once and not for each kind.
+_Budget = Annotated[
+    Annotated[Timesteps, Tag("number")] | Annotated[Literal["auto"], Tag("auto")],
+    Discriminator(lambda value: "auto" if value == "auto" else "number"),
+]
+
+
 class Options(BaseModel):
     """The options of one request; None where the client left the choice to the server."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    timesteps: Annotated[int | None, BeforeValidator(_budget)] = Field(
+    timesteps: Annotated[_Budget | None, BeforeValidator(_budget)] = Field(
         default=None,
-        ge=1,
-        le=MAX_TIMESTEPS,
         description="Time-step budget. The largest exported one that is not above it is run; "
-        "below the smallest is an error that lists what there is. Without it, the server's default.",
+        "below the smallest is an error that lists what there is. `auto` leaves the choice to the server: the largest "
+        "that meets the deadline and that the load allows. Without it, the server's default.",
         examples=[4],
     )
     top_k: Annotated[int | None, BeforeValidator(_whole_number)] = Field(
@@ -82,8 +96,23 @@ class Options(BaseModel):
         gt=0,
         le=MAX_DEADLINE_MS,
         description="Milliseconds, from the request's arrival, after which the answer is of no use: "
-        "it is a 504 then, and work that has not begun is dropped.",
+        "it is a 504 then, and work that has not begun is dropped. What cannot meet it behind the work that waits is "
+        "refused at once, a 429; what no budget could meet even alone is a 422.",
         examples=[250],
+    )
+    min_confidence: Annotated[float | None, BeforeValidator(_number)] = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Runs the smallest budget first, and once more at a larger one those images whose most probable "
+        "class is less probable than this, as far as deadline and load allow. Goes with `timesteps` `auto`, which it "
+        "implies.",
+        examples=[0.9],
+    )
+    priority: Literal["high", "normal", "low"] | None = Field(
+        default=None,
+        description="Share of the engine while others wait: `high` has ten times that of `normal`, `low` a tenth.",
+        examples=["normal"],
     )
     energy_profile: Annotated[str | None, BeforeValidator(_known_profile)] = Field(
         default=None,
@@ -104,6 +133,13 @@ class Options(BaseModel):
         "Without it the header X-Request-ID, without that one is made.",
         examples=["example-1"],
     )
+
+    @field_validator("min_confidence")
+    @classmethod
+    def _goes_with_a_choice(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and isinstance(info.data.get("timesteps"), int):
+            raise ValueError('goes with timesteps "auto" only')
+        return value
 
 
 NAMES = frozenset(Options.model_fields)
@@ -159,8 +195,6 @@ def _validate(values: Mapping[str, Any], *, strict: bool) -> Options:
 
 def _explain(item: dict[str, Any]) -> dict[str, str]:
     name = str(item["loc"][0]) if item["loc"] else "options"
-    if name in _NOT_OFFERED:
-        return _error(name, "not offered by this server")
     if item["type"] == "extra_forbidden":
         return _error(name, f"unknown; there are {', '.join(Options.model_fields)}")
     message = str(item["msg"]).removeprefix("Value error, ")

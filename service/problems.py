@@ -18,7 +18,10 @@
     - InvalidOption
     - InvalidInstances
     - BudgetTooSmall
-  - QueueFull                  429
+    - DeadlineTooShort
+  x TooManyRequests            429
+    - QueueFull
+    - TooBusy
   - InternalError              500
   - NotReady                   503
   - DeadlinePassed             504
@@ -169,10 +172,28 @@ class BudgetTooSmall(Unprocessable):
     slug, title = "budget-too-small", "Budget too small"
 
 
-class QueueFull(Problem):
-    """429: the work does not fit the queue now."""
+class DeadlineTooShort(Unprocessable):
+    """No budget that was allowed would meet the deadline, even with nothing else to do."""
 
-    status, slug, title = 429, "queue-full", "The queue is full"
+    slug, title = "deadline-too-short", "The deadline is too short"
+
+
+class TooManyRequests(Problem):
+    """429: not now; ``retry_after_s`` says when."""
+
+    status, slug, title = 429, "too-many-requests", "Too many requests"
+
+
+class QueueFull(TooManyRequests):
+    """The work does not fit the queue."""
+
+    slug, title = "queue-full", "The queue is full"
+
+
+class TooBusy(TooManyRequests):
+    """What is ahead in the queue leaves no time to meet the deadline."""
+
+    slug, title = "too-busy", "Too busy to meet the deadline"
 
 
 class InternalError(Problem):

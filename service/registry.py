@@ -11,7 +11,7 @@ import asyncio
 import logging
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from models.bundle import Bundle, BundleError, Engine, Manifest
 from service.engines import EngineError
 from service.repository import Entry, Finding, scan
 
-_TIMED_RUNS = 5
+# Of a single image, and of the largest bucket, which takes longer.
+_TIMED_RUNS = 5, 2
 
 _log = logging.getLogger("lmht")
 
@@ -41,13 +42,22 @@ class NotReady(Exception):
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model that is warmed up. ``latency_ms`` is, per budget, what a batch of one took here when it was loaded."""
+    """A model that is warmed up.
+
+    ``seconds`` is, per budget, what batches took here when it was loaded, by their number of images: one, and the
+    largest bucket.
+    """
 
     name: str
     version: int
     manifest: Manifest
     engine: Engine
-    latency_ms: dict[int, float]
+    seconds: Mapping[int, Mapping[int, float]]
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Name and version."""
+        return self.name, self.version
 
 
 class Registry:
@@ -58,9 +68,16 @@ class Registry:
     Args:
         repositories: folders that hold ``<model>/<version>/``.
         open_engine: makes the engine of a bundle; raises BundleError or EngineError. Called in a thread.
+        on_ready: called on the loop with each model, just before it is served.
     """
 
-    def __init__(self, repositories: Sequence[Path], open_engine: Callable[[Bundle], Engine]) -> None:
+    def __init__(
+        self,
+        repositories: Sequence[Path],
+        open_engine: Callable[[Bundle], Engine],
+        on_ready: Callable[[ServedModel], None] = lambda model: None,
+    ) -> None:
+        self._on_ready = on_ready
         self._repositories = tuple(repositories)
         self._open_engine = open_engine
         self._models: dict[str, dict[int, ServedModel]] = {}
@@ -146,6 +163,7 @@ class Registry:
             if self._closed:
                 await asyncio.to_thread(model.engine.close)
             else:
+                self._on_ready(model)
                 self._models.setdefault(model.name, {})[model.version] = model
 
     def _load(self, path: Path) -> ServedModel:
@@ -157,11 +175,11 @@ class Registry:
         engine = self._open_engine(opened)
         try:
             _warm_up(engine, opened.manifest)
-            latency_ms = {t: _latency_ms(engine, opened.manifest, t) for t in opened.manifest.timesteps}
+            seconds = {t: _time(engine, opened.manifest, t) for t in opened.manifest.timesteps}
         except BaseException:
             engine.close()
             raise
-        return ServedModel(name, version, opened.manifest, engine, latency_ms)
+        return ServedModel(name, version, opened.manifest, engine, seconds)
 
     def _first_of_each_name(self, findings: Sequence[Finding]) -> Iterator[Entry]:
         """The entries, without those of a name that an earlier repository has: so a bundled model can be replaced."""
@@ -190,11 +208,15 @@ def _warm_up(engine: Engine, manifest: Manifest) -> None:
             engine.run(np.zeros((size, *manifest.input.shape), np.float32), timesteps)
 
 
-def _latency_ms(engine: Engine, manifest: Manifest, timesteps: int) -> float:
-    image = np.zeros((1, *manifest.input.shape), np.float32)
-    times = []
-    for _ in range(_TIMED_RUNS):
-        began = time.perf_counter()
-        engine.run(image, timesteps)
-        times.append(time.perf_counter() - began)
-    return statistics.median(times) * 1000
+def _time(engine: Engine, manifest: Manifest, timesteps: int) -> dict[int, float]:
+    """Median seconds of a single image and of a batch that fills the largest bucket."""
+    medians = {}
+    for size, runs in ((engine.batch_sizes[-1], _TIMED_RUNS[1]), (1, _TIMED_RUNS[0])):
+        images = np.zeros((size, *manifest.input.shape), np.float32)
+        times = []
+        for _ in range(runs):
+            began = time.perf_counter()
+            engine.run(images, timesteps)
+            times.append(time.perf_counter() - began)
+        medians[size] = statistics.median(times)
+    return medians

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.passes import Reason
+
 
 class Schema(BaseModel):
     """A frozen answer; members it does not know are refused."""
@@ -204,16 +206,31 @@ class RankedClass(Schema):
     probability: float
 
 
+class Pass(Schema):
+    """One run of an image that was run more than once."""
+
+    timesteps: int
+    reason: Reason = Field(description="Why at this budget.")
+    spikes: Spikes
+    energy: Energy
+
+
 class Prediction(Schema):
-    """The answer for one image."""
+    """The answer for one image; where it was run more than once, its spikes and energy are those of all passes."""
 
     index: int
     label: str
     probability: float
     top_k: list[RankedClass]
-    timesteps: int
+    timesteps: int = Field(description="The largest budget that it was run at, which this answer comes from.")
+    reason: Reason | None = Field(
+        default=None,
+        description="Where the server chose: why this budget. `largest`: nothing stood against it. `deadline`, `load`: "
+        "no time for a larger one. `cascade`: it was certain enough with the smallest. `uncertain`: it was not.",
+    )
     spikes: Spikes
     energy: Energy
+    passes: list[Pass] | None = Field(default=None, description="Where it was run more than once: each run, in order.")
     input: str | None = Field(default=None, description="With `include=input`: as the network saw it, PNG in base64.")
 
 
@@ -233,8 +250,8 @@ class Classification(Schema):
     version: str
     id: str
     engine: str
-    timesteps: int = Field(description="The budget that was run.")
+    timesteps: int = Field(description="The largest budget that was run.")
     levels: int
     predictions: list[Prediction] = Field(description="One for each image, in their order.")
     latency_ms: Latency
-    batch_size: int = Field(description="Images in the batch that the request was part of.")
+    batch_size: int = Field(description="Images in the batch that the request was part of; the first, where several.")

@@ -57,9 +57,28 @@ class Settings(BaseSettings):
         (1, 4, 16), description="Batch buckets in images, ascending and separated by commas in the variable."
     )
     queue_capacity: int = Field(512, ge=1, le=1_000_000, description="Most images that may wait for an engine.")
+    queue_s: float = Field(
+        10.0, gt=0, le=3600, description="Most seconds of work that may wait for an engine, as predicted."
+    )
+    max_delay_ms: float = Field(
+        0.0, ge=0, le=10_000, description="Time a request may wait for others to share its batch with a free engine."
+    )
+    overload: Literal["degrade", "reject"] = Field(
+        "degrade", description="Whether requests with timesteps=auto get smaller budgets under load, or never do."
+    )
+    auto_patience_ms: float = Field(
+        250.0,
+        gt=0,
+        le=3_600_000,
+        description="When requests with timesteps=auto and no deadline should be answered: under load their budgets "
+        "shrink to keep it. Never less than twice what the largest budget takes.",
+    )
+    engine_timeout_s: float = Field(
+        60.0, gt=0, le=86_400, description="An engine that takes longer for a batch is reported, and ends readiness."
+    )
 
-    default_timesteps: Timesteps | None = Field(
-        None, description="Budget of a request that names none, in time-steps; unset, the model's largest."
+    default_timesteps: Timesteps | Literal["auto"] | None = Field(
+        None, description="Budget of a request that names none, in time-steps, or auto; unset, the model's largest."
     )
     default_top_k: int = Field(5, ge=1, le=1000, description="Classes listed where a request does not say how many.")
     energy_profile: str = Field(DEFAULT_PROFILE, description="Energy profile of a request that names none.")

@@ -70,16 +70,16 @@ def test_every_form_of_import_is_seen(source: str, names: set[str]) -> None:
     [
         ("models", ("service", "loadtest")),
         ("service", ("loadtest", "tests")),
-        ("service.transports", ("service.batcher", "service.engines", "onnxruntime", "models.export", "torch")),
+        ("service.transports", ("service.scheduler", "service.engines", "onnxruntime", "models.export", "torch")),
         ("service.handler", ("service.transports", "service.app", "service.engines", "fastapi", "starlette")),
         ("service.registry", ("service.transports", "service.app", "service.handler", "fastapi", "starlette")),
         (
-            "service.batcher",
+            "service.scheduler",
             ("service.transports", "service.app", "service.handler", "service.registry", "fastapi", "starlette"),
         ),
         (
             "service.engines",
-            ("service.transports", "service.app", "service.handler", "service.registry", "service.batcher", "fastapi"),
+            ("service.transports", "service.app", "service.handler", "service.registry", "service.scheduler", "fastapi"),
         ),
     ],
 )

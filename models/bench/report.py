@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from models.bench.harness import Comparison, Measurement, Ratio
 from models.machine import Machine
@@ -32,7 +32,12 @@ def to_json(comparison: Comparison) -> str:
                      "python": str, "libraries": {name: version}, "threads": {name: str}, "devices": [str, …],
                      "date": str}}
     """
-    document = {
+    return json.dumps(document(comparison), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def document(comparison: Comparison) -> dict[str, Any]:
+    """What `to_json` writes, as plain data."""
+    return {
         "schema": "lmht-bench/1",
         "title": comparison.title,
         "baseline": comparison.baseline,
@@ -53,7 +58,6 @@ def to_json(comparison: Comparison) -> str:
         ],
         "machine": asdict(comparison.machine),
     }
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def to_markdown(comparison: Comparison) -> str:
@@ -62,7 +66,7 @@ def to_markdown(comparison: Comparison) -> str:
     lines = [f"### {comparison.title}", ""] if comparison.title else []
     lines += [_row(header), _row(["---", *["---:"] * (len(header) - 1)])]
     lines += [_row(cells) for cells in rows]
-    lines += ["", _method(comparison), ""]
+    lines += ["", method(comparison), ""]
     lines += [f"* {line}" for line in machine_lines(comparison.machine)]
     return "\n".join(lines) + "\n"
 
@@ -80,7 +84,7 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
         table.add_row(*map(Text, _cells(comparison, measurement)))
     console = console or Console()
     console.print(table)
-    for line in (_method(comparison), *machine_lines(comparison.machine)):
+    for line in (method(comparison), *machine_lines(comparison.machine)):
         console.print(Text(line, style="dim"))
 
 
@@ -112,7 +116,7 @@ def machine_lines(machine: Machine) -> list[str]:
 def duration(seconds: float) -> str:
     """Seconds with three significant digits, in the unit that suits them."""
     scale, unit = _unit(seconds)
-    return f"{_digits(seconds / scale)} {unit}"
+    return f"{digits(seconds / scale)} {unit}"
 
 
 def _unit(seconds: float) -> tuple[float, str]:
@@ -121,7 +125,7 @@ def _unit(seconds: float) -> tuple[float, str]:
     return next(((scale, unit) for scale, unit in _UNITS if rounded >= scale), _UNITS[-1])
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
     """Three significant digits, without an exponent."""
     mantissa, exponent = f"{value:.2e}".split("e")
     return f"{float(f'{mantissa}e{exponent}'):.{max(0, 2 - int(exponent))}f}"
@@ -134,18 +138,20 @@ def _columns(comparison: Comparison) -> list[str]:
 def _cells(comparison: Comparison, measurement: Measurement) -> list[str]:
     low, high = measurement.quartiles_s
     scale, unit = _unit(high)
-    spread = f"{_digits(low / scale)} – {_digits(high / scale)} {unit}"
+    spread = f"{digits(low / scale)} – {digits(high / scale)} {unit}"
     cells = [measurement.name, duration(measurement.median_s), spread]
     if measurement.name == comparison.baseline:
         return [*cells, "1", "1"]
-    return [*cells, _interval(measurement.ratio), _interval(measurement.ratio.inverse)]
+    return [*cells, interval(measurement.ratio), interval(measurement.ratio.inverse)]
 
 
-def _interval(ratio: Ratio) -> str:
-    return f"{_digits(ratio.value)} [{_digits(ratio.low)}, {_digits(ratio.high)}]"
+def interval(ratio: Ratio) -> str:
+    """A ratio and, in brackets, its interval."""
+    return f"{digits(ratio.value)} [{digits(ratio.low)}, {digits(ratio.high)}]"
 
 
-def _method(comparison: Comparison) -> str:
+def method(comparison: Comparison) -> str:
+    """How the figures were taken, in one line."""
     stopped = ", stopped by the time limit" if comparison.stopped_by == "time limit" else ""
     return (
         f"{comparison.rounds} interleaved rounds{stopped}; ratios of medians with {comparison.confidence * 100:g} % "

@@ -1,4 +1,4 @@
-"""`lmht bench`: engines of one network, interleaved."""
+"""`lmht bench`: engines of one network, interleaved. `lmht bench http` is a command below it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from models import bundle as bundles
 from models.bench import report
 from models.bench.harness import Alternative, Comparison, compare
 from models.bundle import Bundle, BundleError
+from models.commands.bench_http import http
 from models.commands.progress import console
 from models.cpu import available_threads
-from models.evaluation import network_of
-from models.export.exporter import Card, assemble
 from models.machine import describe_machine
 from models.tools import Tools
 
 EAGER = "PyTorch, eager, float32"
 CPU_FLOAT32 = "ONNX Runtime CPU provider, float32"
 
+bench = typer.Typer(add_completion=False)
+bench.command()(http)
 
-def bench(
+
+@bench.callback(invoke_without_command=True)
+def engines(
     context: typer.Context,
     folder: Annotated[Path, typer.Option("--bundle", help="Folder of a bundle.")] = bundles.ZOO / "mnist" / "1",
     timesteps: Annotated[int | None, typer.Option(min=1, help="The budget; the largest unless given.")] = None,
@@ -36,6 +39,8 @@ def bench(
     json: Annotated[Path | None, typer.Option(help="Write the measurements to this file.")] = None,
 ) -> None:
     """Compare the serving engine with ONNX Runtime's CPU provider in float32 and with the eager PyTorch network."""
+    if context.invoked_subcommand is not None:
+        return
     tools: Tools = context.obj
     threads = threads or available_threads()
     try:
@@ -66,7 +71,11 @@ def _alternatives(
     bundle: Bundle, tools: Tools, timesteps: int, batch: int, threads: int
 ) -> Iterator[list[Alternative]]:
     """The three ways of running a bundle's network on the same random images."""
+    # Not above, so that `lmht bench http` without its large network needs no torch.
     import torch
+
+    from models.evaluation import network_of
+    from models.export.exporter import Card, assemble
 
     manifest = bundle.manifest
     torch.set_num_threads(threads)

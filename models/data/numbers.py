@@ -28,7 +28,7 @@ DESCRIPTION = (
 CLASSES = tuple(f"{number:02d}" for number in range(100))
 # The mean and standard deviation of the pixels of ``train``, rounded.
 INPUT = InputSpec(
-    channels=1, height=28, width=48, mean=(0.16,), std=(0.24,), picture=Picture(method="ink", box=(20, 36))
+    channels=1, height=28, width=48, mean=(0.16,), std=(0.23,), picture=Picture(method="ink", box=(20, 36))
 )
 # How many pictures, and the seed of their composition.
 _FIXED = {"test": (10_000, 20_001), "validation": (2_000, 20_002), "train": (4_000, 20_003)}
@@ -55,9 +55,9 @@ class Conditions:
     """
 
     distance: Range = (12.5, 18.5)
-    fragment_ink: Range = (0.4, 0.9)
-    contrast: Range = (0.5, 1.0)
-    noise: Range = (0.0, 0.3)
+    fragment_ink: Range = (0.4, 1.0)
+    contrast: Range = (0.3, 1.0)
+    noise: Range = (0.0, 0.4)
 
 
 # All splits, and training.
@@ -66,14 +66,14 @@ USUAL = Conditions()
 CONDITIONS: Mapping[str, Conditions] = {
     "as in the test": USUAL,
     "no noise": replace(USUAL, noise=(0.0, 0.0)),
-    "noise 0.3": replace(USUAL, noise=(0.3, 0.3)),
+    "noise 0.4": replace(USUAL, noise=(0.4, 0.4)),
     "no clutter": replace(USUAL, fragment_ink=(0.0, 0.0)),
     "full contrast": replace(USUAL, contrast=(1.0, 1.0)),
-    "half contrast": replace(USUAL, contrast=(0.5, 0.5)),
+    "contrast 0.3": replace(USUAL, contrast=(0.3, 0.3)),
     "digits apart": replace(USUAL, distance=(18.5, 18.5)),
     "digits overlapping": replace(USUAL, distance=(12.5, 12.5)),
     "no noise, no clutter, full contrast": Conditions(fragment_ink=(0.0, 0.0), contrast=(1.0, 1.0), noise=(0.0, 0.0)),
-    "noise 0.3, half contrast": Conditions(contrast=(0.5, 0.5), noise=(0.3, 0.3)),
+    "noise 0.4, contrast 0.3": Conditions(contrast=(0.3, 0.3), noise=(0.4, 0.4)),
 }
 
 

@@ -5,7 +5,7 @@ adds accesses for the profile that has them, `rival` estimates the quantised ANN
 server's own consumption. Needs the manifest and the served counts only, and neither torch nor a web server.
 """
 
-from models.energy.account import Account, Energy, account, estimate
+from models.energy.account import Account, Energy, account, estimate, total
 from models.energy.operations import Operations
 from models.energy.profiles import DEFAULT_PROFILE, PROFILES, Profile
 from models.energy.rival import Rival, rival
@@ -21,4 +21,5 @@ __all__ = [
     "account",
     "estimate",
     "rival",
+    "total",
 ]

@@ -9,6 +9,7 @@ time-steps and a profile holds one constant and two vectors::
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -114,6 +115,22 @@ def estimate(
         ValueError: for a profile that does not exist, timesteps below 1, or counts of another shape.
     """
     return account(manifest, timesteps, profile).estimate(spikes, synops)
+
+
+def total(passes: Sequence[Energy]) -> Energy:
+    """The energy of several passes over one image, of one network and under one profile.
+
+    Spikes, operations and energy add up; the dense network that they are compared with still runs once.
+    """
+    first = passes[0]
+    snn_nj = None if first.snn_nj is None else sum(each.snn_nj or 0.0 for each in passes)
+    return replace(
+        first,
+        snn_nj=snn_nj,
+        ratio=None if snn_nj is None or first.ann_nj is None else snn_nj / first.ann_nj,
+        synops=sum(each.synops for each in passes),
+        macs=sum(each.macs for each in passes),
+    )
 
 
 def _open(manifest: Manifest, timesteps: int, profile: Profile) -> Account:

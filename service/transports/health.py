@@ -12,8 +12,8 @@ from service.schemas import Alive, Ready
 from service.transports import openapi
 
 
-def router(models: Registry, draining: Callable[[], bool]) -> APIRouter:
-    """`/livez` and `/readyz`."""
+def router(models: Registry, trouble: Callable[[], str | None]) -> APIRouter:
+    """`/livez` and `/readyz`; ``trouble`` says why the server is not ready whatever its models, None if it is."""
     api = APIRouter(tags=["health"])
 
     @api.get("/livez", summary="Is the process alive?", responses=openapi.answers("livez"))
@@ -23,8 +23,8 @@ def router(models: Registry, draining: Callable[[], bool]) -> APIRouter:
     @api.get("/readyz", summary="May it be sent requests?", responses=openapi.answers("readyz", 503))
     async def readyz() -> Ready:
         failed = dict(models.failures)
-        if draining():
-            raise NotReady("the server is shutting down", extensions={"failed": failed})
+        if reason := trouble():
+            raise NotReady(reason, extensions={"failed": failed})
         if not models.loaded:
             raise NotReady("models are still being loaded", extensions={"failed": failed}, retry_after_s=1)
         if not models.ready:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,6 +19,8 @@ from fastapi import APIRouter
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from models.bundle import Manifest
+from models.energy import Energy
 from service import pictures
 from service.cards import model_card, model_list
 from service.handler import Classification, ClassifyRequest, Handler
@@ -53,19 +55,19 @@ class ClassifyEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; where the client has gone away, nothing is sent."""
         exchange = _Exchange(scope, time.perf_counter(), errors.request_id(scope["headers"]))
-        code = CLIENT_GONE
+        code, reason = CLIENT_GONE, "client_gone"
         try:
             answer = await self._answer(exchange, receive)
-            code = 200
+            code, reason = 200, ""
             await _send(send, answer.id, orjson.dumps(document(answer)))
         except ClientGone:
             pass  # counted below
         except Exception as error:  # an engine may fail in any way, and the client still gets a problem
             problem = errors.as_problem(error, exchange.id)
-            code = problem.status
+            code, reason = problem.status, problem.slug.replace("-", "_")
             await errors.response(problem, exchange.id)(scope, receive, send)
         finally:
-            self.metrics.answered(scope["path_params"]["model"], code)
+            self.metrics.answered(scope["path_params"]["model"], code, reason)
 
     async def _answer(self, exchange: _Exchange, receive: Receive) -> Classification:
         declared, content_type = _read_headers(exchange.scope)
@@ -116,40 +118,32 @@ def document(answer: Classification) -> dict[str, Any]:
     """The answer as plain data, as `service.schemas.Classification` describes it."""
     served, manifest = answer.served, answer.served.manifest
     classes = manifest.classes
-    probabilities = answer.probabilities.tolist()
-    neurons = [layer.neurons for layer in manifest.layers]
-    all_neurons = sum(neurons)
+    probabilities, timesteps = answer.probabilities.tolist(), answer.timesteps.tolist()
     spikes = answer.spikes.tolist()
     predictions = []
     for number, ranking in enumerate(answer.order.tolist()):
         row = probabilities[number]
         top_k = [{"index": index, "label": classes[index], "probability": row[index]} for index in ranking]
-        counts = [int(count) for count in spikes[number]]
-        total = sum(counts)
-        energy = answer.energies[number]
         prediction: dict[str, Any] = {
             **top_k[0],
             "top_k": top_k,
-            "timesteps": answer.budget.timesteps,
-            "spikes": {
-                "total": total,
-                "per_neuron": total / all_neurons,
-                "layers": [
-                    {"name": layer.name, "count": count, "per_neuron": count / layer.neurons}
-                    for layer, count in zip(manifest.layers, counts, strict=True)
-                ],
-            },
-            "energy": {
-                "profile": energy.profile,
-                "snn_nj": energy.snn_nj,
-                "ann_nj": energy.ann_nj,
-                "ratio": energy.ratio,
-                "synops": energy.synops,
-                "macs": energy.macs,
-            },
+            "timesteps": timesteps[number],
+            "spikes": _spikes(manifest, spikes[number]),
+            "energy": _energy(answer.energies[number]),
         }
-        if energy.note is not None:
-            prediction["energy"]["note"] = energy.note
+        if answer.chosen:
+            passes = answer.passes_of(number)
+            prediction["reason"] = passes[-1][0].reason
+            if len(passes) > 1:
+                prediction["passes"] = [
+                    {
+                        "timesteps": each.budget.timesteps,
+                        "reason": each.reason,
+                        "spikes": _spikes(manifest, each.outputs.spikes[row].tolist()),
+                        "energy": _energy(each.energies[row]),
+                    }
+                    for each, row in passes
+                ]
         if answer.inputs is not None:
             png = pictures.to_png(answer.inputs[number], manifest.input)
             prediction["input"] = base64.b64encode(png).decode("ascii")
@@ -159,7 +153,7 @@ def document(answer: Classification) -> dict[str, Any]:
         "version": str(served.version),
         "id": answer.id,
         "engine": served.engine.name,
-        "timesteps": answer.budget.timesteps,
+        "timesteps": max(timesteps),
         "levels": manifest.levels,
         "predictions": predictions,
         "latency_ms": {
@@ -168,8 +162,35 @@ def document(answer: Classification) -> dict[str, Any]:
             "compute": round(answer.compute_s * 1000, 3),
             "total": round(answer.total_s * 1000, 3),
         },
-        "batch_size": answer.batch_size,
+        "batch_size": answer.passes[0].batch_size,
     }
+
+
+def _spikes(manifest: Manifest, layers: Sequence[float]) -> dict[str, Any]:
+    counts = [int(count) for count in layers]
+    total = sum(counts)
+    return {
+        "total": total,
+        "per_neuron": total / manifest.neurons,
+        "layers": [
+            {"name": layer.name, "count": count, "per_neuron": count / layer.neurons}
+            for layer, count in zip(manifest.layers, counts, strict=True)
+        ],
+    }
+
+
+def _energy(energy: Energy) -> dict[str, Any]:
+    numbers: dict[str, Any] = {
+        "profile": energy.profile,
+        "snn_nj": energy.snn_nj,
+        "ann_nj": energy.ann_nj,
+        "ratio": energy.ratio,
+        "synops": energy.synops,
+        "macs": energy.macs,
+    }
+    if energy.note is not None:
+        numbers["note"] = energy.note
+    return numbers
 
 
 async def _unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:

@@ -26,10 +26,11 @@ _ERRORS = {
     404: "The model or the version is unknown.",
     413: "The body, the number of images or their pixels exceed what is taken in one request.",
     415: "A body of this kind is not read here.",
-    422: "An option is unknown or out of range, or `instances` do not fit the model's input.",
-    429: "The work does not fit the queue now.",
+    422: "An option is unknown or out of range, no budget could meet the deadline, or `instances` do not fit the "
+    "model's input.",
+    429: "The work does not fit the queue now, or could not be done before its deadline.",
     500: "The server's fault; the log has the cause under the request's id.",
-    503: "Not ready: still loading, nothing could be loaded, or shutting down.",
+    503: "Not ready: still loading, nothing could be loaded, an engine hangs, or shutting down.",
     504: "The deadline has passed.",
 }
 _PARAMETERS = {
@@ -136,8 +137,8 @@ def _options() -> dict[str, Document]:
         schema.pop("title", None)
         if schema.get("default", ...) is None:
             del schema["default"]
-        if "anyOf" in schema:
-            schema |= next(choice for choice in schema.pop("anyOf") if choice.get("type") != "null")
+        choices = [choice for choice in schema.pop("anyOf", []) if choice.get("type") != "null"]
+        schema |= choices[0] if len(choices) == 1 else {"anyOf": choices} if choices else {}
     return properties
 
 

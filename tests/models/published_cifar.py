@@ -101,8 +101,8 @@ def pack(root: Path, name: Name, kind: Kind, files: Mapping[str, bytes]) -> Path
         top = tarfile.TarInfo(folder)
         top.type = tarfile.DIRTYPE
         archive.addfile(top)
-        # Not in the order of their names, as in the real ones.
-        for file in sorted(files, key=lambda file: file[::-1]):
+        # Not in the order of their numbers, as in the real ones.
+        for file in sorted(files, reverse=True):
             member = tarfile.TarInfo(f"{folder}/{file}")
             member.size = len(files[file])
             archive.addfile(member, io.BytesIO(files[file]))

@@ -7,7 +7,8 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -22,6 +23,7 @@ from models.bench import (
     Comparison,
     Machine,
     compare,
+    compare_measured,
     describe_machine,
     print_table,
     progress,
@@ -197,6 +199,27 @@ def test_progress_is_told_after_every_round() -> None:
     assert told == [(1, 3), (2, 3), (3, 3)]
     with progress("x") as on_round:
         time.compare(time.takes("a", 1.0), rounds=3, on_round=on_round)
+
+
+def test_alternatives_that_measure_themselves_are_compared_as_those_by_the_clock_are() -> None:
+    durations = {"a": [1.0, 3.0, 2.0, 8.0], "b": [4.0, 1.0, 9.0, 2.5]}
+    time = FakeTime()
+    by_clock = time.compare(*(time.takes(name, taken) for name, taken in durations.items()), rounds=4)
+    log: list[str] = []
+
+    def measure(name: str, upcoming: Iterator[float]) -> float:
+        log.append(name)
+        return next(upcoming)
+
+    measures = {name: partial(measure, name, iter(taken)) for name, taken in durations.items()}
+    own = compare_measured(measures, baseline="a", rounds=4, warmup=0, machine=MACHINE)
+    assert own == by_clock
+    assert log == time.log
+
+
+def test_a_measured_duration_must_be_one() -> None:
+    with pytest.raises(ValueError, match="'b'"):
+        compare_measured({"a": lambda: 1.0, "b": lambda: 0.0}, baseline="a", rounds=1, machine=MACHINE)
 
 
 def test_many_rounds_are_resampled_in_bounded_memory_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:

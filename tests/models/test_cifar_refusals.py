@@ -76,7 +76,8 @@ def test_a_file_that_was_cut_short_is_named(kind: Kind, tmp_path: Path) -> None:
     # The third is between two records of the binary version; of a pickle the last byte alone says that it is whole.
     for size in (0, 1, 5 * 3073, len(whole) - 3073, len(whole) - 1):
         unpack(tmp_path, "cifar10", kind, {name: whole[:size]})
-        with pytest.raises(ValueError, match=name):
+        problem = f"{size} bytes, where 20 images take 61460" if kind == "binary" else "damaged or cut short"
+        with pytest.raises(ValueError, match=f"{name}: {problem}"):
             cifar.pixels(small("cifar10"), "test", tmp_path)
 
 
@@ -164,6 +165,8 @@ def test_only_what_makes_an_array_may_be_asked_for(name: str) -> None:
         published.array((-1, -1), b"\0"),
         published.array((1,), b"\0", kind=b"O8"),  # an address, to numpy
         published.array((1,), b"\0", kind=b"f4"),
+        published.array((1,), b"\0").replace(b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy\ndtype\n"),
+        published.array((1,), b"\0").replace(b"cnumpy\ndtype\n", b"cnumpy\nndarray\n"),
         b"cnumpy\nndarray\n)R",
         b"cnumpy\ndtype\n" + published.opcodes((b"u1", 0, 1)) + b"R",
     ],

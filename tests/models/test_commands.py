@@ -41,9 +41,12 @@ def _open(
     return open_engine(bundle, EngineOptions(threads, batch_sizes or (1, 4, 16), provider))
 
 
-def call(command: Callable[..., None], *arguments: object) -> Result:
-    app = typer.Typer()
-    app.command()(command)
+def call(command: Callable[..., None] | typer.Typer, *arguments: object) -> Result:
+    if isinstance(command, typer.Typer):
+        app = command
+    else:
+        app = typer.Typer()
+        app.command()(command)
     return CliRunner().invoke(app, [str(argument) for argument in arguments], obj=Tools(_open))
 
 

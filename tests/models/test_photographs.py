@@ -133,7 +133,10 @@ def test_the_source_of_cifar_is_its_training_photographs(folder: Path, monkeypat
     assert isinstance(found, Cropped)
     assert len(found) == 90
     assert torch.equal(found.plain(), expected)
-    assert torch.equal(source("cifar10", 30, folder).plain(), expected[::3])
+    third = source("cifar10", 30, folder)
+    assert torch.equal(third.plain(), expected[::3])
+    told = torch.cat([labels for _, labels in third.batches(8, torch.Generator())])
+    assert Counter(told.tolist()) == Counter(load("cifar10", "train", folder).labels[::3].tolist())
     monkeypatch.setattr(sources, "STATISTICS", 40)
     assert torch.equal(found.plain(), expected[::3])
 

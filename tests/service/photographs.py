@@ -50,22 +50,18 @@ def trimmed(digit: Grey) -> Grey:
     return digit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def number(
-    left: Grey, right: Grey, gap: int = 3, sizes: tuple[float, float] = (1.0, 1.0), lower: tuple[int, int] = (0, 0)
-) -> Grey:
-    """Two digits side by side, each float32 [28, 28], as a drawing [h, w].
+def number(left: Grey, right: Grey, gap: int = 3, sizes: tuple[float, float] = (1.0, 1.0), lower: int = 0) -> Grey:
+    """Two digits side by side, each given as float32 [28, 28], as one drawing [h, w].
 
-    ``gap`` empty columns between them, in MNIST's pixels, where their inks are tall up to 20; each of a size of its
-    own, and that much below the line through the middles.
+    In MNIST's pixels, of which a digit is 20 high or wide: ``gap`` is what is between them, ``lower`` by how much the
+    right one's middle is below the left one's.
     """
     parts = [_scaled(trimmed(digit), size) for digit, size in zip((left, right), sizes, strict=True)]
-    height = max(part.shape[0] for part in parts) + max(lower)
-    drawing = np.zeros((height, sum(part.shape[1] for part in parts) + gap), np.float32)
-    x = 0
-    for part, down in zip(parts, lower, strict=True):
-        top = (height - max(lower) - part.shape[0]) // 2 + down
+    heights, widths = zip(*(part.shape for part in parts), strict=True)
+    drawing = np.zeros((max(heights) + lower, sum(widths) + gap), np.float32)
+    for part, x, down in zip(parts, (0, widths[0] + gap), (0, lower), strict=True):
+        top = (max(heights) - part.shape[0]) // 2 + down
         drawing[top : top + part.shape[0], x : x + part.shape[1]] = part
-        x += part.shape[1] + gap
     return drawing
 
 

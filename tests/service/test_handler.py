@@ -150,12 +150,12 @@ def test_a_cancelled_request_leaves_nothing_in_the_queue(repository: Path) -> No
             tasks = [
                 asyncio.create_task(services.handler.classify(request(Instances(tiny.images(1))))) for _ in range(3)
             ]
-            while services.batcher.queued_images + services.batcher.running_images < 3:
+            while services.scheduler.queued_images + services.scheduler.running_images < 3:
                 await asyncio.sleep(0)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            assert services.batcher.queued_images == 0
+            assert services.scheduler.queued_images == 0
             factory.engine.gate.set()
 
     asyncio.run(run())

@@ -37,7 +37,7 @@ def problem(response: httpx.Response, status: int) -> schemas.Problem:
 @pytest.fixture(autouse=True)
 def _the_server_still_answers(server: RunningApp) -> Iterator[None]:
     yield
-    assert server.services.batcher.queued_images == 0
+    assert server.services.scheduler.queued_images == 0
     assert server.post(CLASSIFY, content=GOOD, headers=PNG).status_code == 200
 
 

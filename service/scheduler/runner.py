@@ -1,0 +1,82 @@
+"""Runs a batch's engine in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from models.bundle import Outputs
+from service.engines import EngineError
+from service.scheduler.work import Batch
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """When the engine began and ended, in the scheduler's clock, and its outputs for all rows of the batch."""
+
+    began: float
+    ended: float
+    outputs: Outputs
+
+
+class Runner(Protocol):
+    """Runs batches off the event loop."""
+
+    def start(self, batch: Batch) -> asyncio.Future[Run]:
+        """Begin, and return a future that fails with EngineError where the engine does.
+
+        Raises RuntimeError when nothing can be begun any more.
+        """
+
+    def close(self) -> None:
+        """Begin nothing more; what runs goes on."""
+
+
+class ThreadRunner:
+    """Runs each batch in a thread of an executor.
+
+    Args:
+        concurrency: threads of its own pool, without an ``executor``.
+        executor: used instead of a pool of its own, and not shut down.
+        clock: seconds; read from the executor's threads too.
+    """
+
+    def __init__(
+        self, concurrency: int = 1, executor: Executor | None = None, clock: Clock = time.perf_counter
+    ) -> None:
+        self._owns_executor = executor is None
+        self._executor = executor or ThreadPoolExecutor(concurrency, thread_name_prefix="engine")
+        self._clock = clock
+
+    def start(self, batch: Batch) -> asyncio.Future[Run]:
+        """See `Runner`."""
+        return asyncio.get_running_loop().run_in_executor(self._executor, self._run, batch)
+
+    def close(self) -> None:
+        """See `Runner`; does not wait."""
+        if self._owns_executor:
+            self._executor.shutdown(wait=False)
+
+    def _run(self, batch: Batch) -> Run:
+        """The engine's work, in a thread."""
+        requests = batch.requests
+        began = self._clock()
+        images = requests[0].images if len(requests) == 1 else np.concatenate([r.images for r in requests])
+        try:
+            outputs = batch.engine.run(images, batch.timesteps)
+        except EngineError:
+            raise
+        except Exception as error:  # anything, even what a future refuses to carry, such as StopIteration
+            raise EngineError(repr(error)) from error
+        ended = self._clock()
+        if any(len(rows) != batch.size for rows in (outputs.logits, outputs.spikes, outputs.synops)):
+            raise EngineError(f"{batch.engine.name} did not answer for each of {batch.size} images")
+        return Run(began, ended, outputs)

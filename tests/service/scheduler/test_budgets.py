@@ -1,0 +1,151 @@
+"""What budget requests get that left it open. Times are those of `simulated.Engine`: T s an image, 0.5 s a batch."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from itertools import pairwise
+
+import pytest
+
+from service.scheduler import TooLate
+from tests.service.scheduler.simulated import BUDGETS, World, on_simulated_time
+
+
+@on_simulated_time
+async def test_with_nothing_against_it_the_largest_budget_is_run() -> None:
+    world = World()
+    for within in (math.inf, 100.0):
+        result = await world.submit(1, t=BUDGETS, within=within)
+        assert (result.timesteps, result.reason) == (4, "largest")
+    await world.finish()
+
+
+@on_simulated_time
+async def test_a_deadline_gets_the_largest_budget_that_meets_it() -> None:
+    world = World()
+    found = []
+    # Alone they take 1.5, 2.5 and 4.5 s, with a margin on top for noise that is learnt to be small.
+    for within in (5.2, 4.4, 3.0, 2.4):
+        result = await world.submit(1, t=BUDGETS, within=within)
+        found.append((result.timesteps, result.reason))
+    assert found == [(4, "largest"), (2, "deadline"), (2, "deadline"), (1, "deadline")]
+    await world.finish()
+
+
+@on_simulated_time
+async def test_the_budget_counts_the_time_that_was_waited() -> None:
+    world = World()
+    world.submit(0, t=4)
+    await asyncio.sleep(0.5)
+    result = await world.submit(1, t=BUDGETS, within=7.5)  # 4 s of which pass until its turn
+    assert (result.timesteps, result.reason) == (2, "deadline")
+    await world.finish()
+
+
+@on_simulated_time
+async def test_those_who_wait_make_budgets_smaller_before_anyone_is_refused() -> None:
+    world = World()
+    tasks = [world.submit(i, t=BUDGETS, within=40) for i in range(30)]
+    results = await asyncio.gather(*tasks)
+    await world.finish()
+    budgets = [result.timesteps for result in results]
+    assert budgets[0] == 1  # at T = 1, thirty take 33.75 s of 40
+    assert {result.reason for result in results if result.timesteps < 4} <= {"load", "deadline"}
+    assert world.now <= 40
+
+
+@on_simulated_time
+async def test_what_even_the_smallest_budget_cannot_do_in_time_is_refused() -> None:
+    world = World()
+    tasks = [world.submit(i, t=BUDGETS, within=40) for i in range(60)]
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    await world.finish()
+    refused = [result for result in results if isinstance(result, TooLate)]
+    answered = [result for result in results if not isinstance(result, BaseException)]
+    assert len(refused) + len(answered) == 60  # none was accepted and then late
+    assert 25 <= len(answered) <= 36
+
+
+@on_simulated_time
+async def test_budgets_come_down_at_once_and_up_one_at_a_time() -> None:
+    world = World(patience_s=30.0)
+    burst = [world.submit(i, t=BUDGETS) for i in range(48)]
+    await asyncio.gather(*burst)
+    await world.finish()
+    ran = [ran.timesteps for ran in world.engine.ran]
+    assert ran[0] == 1
+    steps = [BUDGETS.index(after) - BUDGETS.index(before) for before, after in pairwise(ran)]
+    # Where nothing waits any more, all is allowed at once: that is the last batch.
+    assert max(steps[:-1]) <= 1
+
+
+@on_simulated_time
+async def test_without_a_deadline_they_shrink_to_keep_the_servers_patience() -> None:
+    async def slowest(patience_s: float) -> tuple[float, set[int]]:
+        world = World(patience_s=patience_s)
+        began = world.now
+        results = await asyncio.gather(*(world.submit(i, t=BUDGETS) for i in range(24)))
+        elapsed = world.now - began
+        await world.finish()
+        return elapsed, {result.timesteps for result in results}
+
+    patient, impatient = await slowest(1e6), await slowest(20.0)
+    assert patient[1] == {4}
+    assert 1 in impatient[1]
+    assert impatient[0] < patient[0] / 2
+
+
+@on_simulated_time
+async def test_the_patience_is_never_too_short_for_the_largest_budget() -> None:
+    world = World(patience_s=0.001)
+    assert (await world.submit(1, t=BUDGETS)).timesteps == 4
+    await world.finish()
+
+
+@on_simulated_time
+async def test_explicit_budgets_are_never_changed_and_others_make_room_for_them() -> None:
+    world = World()
+    world.submit(0, t=1)
+    await asyncio.sleep(0.1)
+    choosing = world.submit(1, t=BUDGETS)
+    fixed = world.submit(2, t=4, within=8.0)  # 1.4 s of the running one, 4.5 s of its own
+    assert (await fixed).timesteps == 4
+    assert (await fixed).reason == "requested"
+    assert (await choosing).timesteps < 4
+    await world.finish()
+
+
+@on_simulated_time
+async def test_where_overload_is_to_be_rejected_budgets_bend_for_nobody_else() -> None:
+    world = World(overload="reject")
+    results = await asyncio.gather(*(world.submit(i, t=BUDGETS, within=40) for i in range(30)), return_exceptions=True)
+    await world.finish()
+    answered = [result for result in results if not isinstance(result, BaseException)]
+    assert all(isinstance(result, TooLate) for result in results if isinstance(result, BaseException))
+    assert {result.timesteps for result in answered} == {4}
+    assert len(answered) < 12
+
+
+@on_simulated_time
+async def test_a_choice_and_a_fixed_budget_share_a_batch_where_they_come_to_the_same() -> None:
+    world = World()
+    world.submit(0)
+    await asyncio.sleep(0.1)
+    choosing, fixed = world.submit(1, t=BUDGETS), world.submit(2, t=4)
+    await asyncio.gather(choosing, fixed)
+    assert world.batches[1] in [(4, (1, 2)), (4, (2, 1))]
+    assert (choosing.result().reason, fixed.result().reason) == ("largest", "requested")
+    await world.finish()
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_a_choice_among_one_is_none(concurrency: int) -> None:
+    @on_simulated_time
+    async def scenario() -> None:
+        world = World(concurrency=concurrency)
+        results = await asyncio.gather(*(world.submit(i, t=(2,)) for i in range(9)))
+        assert {(result.timesteps, result.reason) for result in results} == {(2, "requested")}
+        await world.finish()
+
+    scenario()
