@@ -80,7 +80,7 @@ class WorkQueue:
     @property
     def lanes(self) -> Sequence[Lane]:
         """The lanes that have work, the one whose turn it is first."""
-        return sorted(self._lanes.values(), key=lambda lane: (lane.tag, lane.head.arrived))
+        return sorted(self._lanes.values(), key=lambda lane: (lane.tag, -lane.weight, lane.head.arrived))
 
     def lane_of(self, request: Request) -> Lane | None:
         """The lane that the request waits in, or would stand behind."""

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -27,15 +28,15 @@ from typer.testing import CliRunner
 from models import bundle as bundles
 from models.bench.harness import Ratio
 from models.bench.http import cores, ladder, large, rungs, servers, wrk
+from models.bench.http.engine import PinnedEngine
 from models.bench.http.errors import BenchError
 from models.bench.http.plan import Finding, Plan
 from models.bench.http.servers import Server
-from models.bundle import ZOO
+from models.bundle import ZOO, Engine
 from models.machine import describe_machine
 from service.cli import _open_engine, app
 from service.engines import EngineOptions, open_engine
 from tests import tiny
-from tests.models.test_wrk import with_wrk
 
 SEVEN = Path(__file__).parents[1] / "data" / "seven.png"
 BUNDLE = ZOO / "mnist" / "1"
@@ -135,7 +136,7 @@ def test_a_server_that_died_under_load_is_blamed_for_the_failed_run(
 
 
 def test_a_failed_run_of_a_server_that_lives_is_its_own_reason(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="^8 failed reads$"), servers.running(program(LASTING), CORE, tmp_path):
+    with pytest.raises(BenchError, match=r"^8 failed reads$"), servers.running(program(LASTING), CORE, tmp_path):
         raise BenchError("8 failed reads")
 
 
@@ -152,29 +153,41 @@ def test_variables_of_the_environment_reach_the_product_unless_the_bench_sets_th
 # --- What the product is compared with -------------------------------------------------------------------------------
 
 
-def expected(png: bytes) -> tuple[str, list[tuple[str, float]]]:
-    """Provider and the five likeliest classes with their probabilities, from the engine that serves."""
-    image = np.asarray(Image.open(io.BytesIO(png)), np.float32)[None, None] / 255
-    bundle = bundles.load(BUNDLE)
-    with closing(open_engine(bundle, EngineOptions(threads=1, batch_sizes=(1,)))) as engine:
-        logits = engine.run(image, 1).logits[0].astype(np.float64)
-        provider = engine.name.rpartition("/")[2]
+Five = list[tuple[str, float]]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """The engine that serves, of batches of one."""
+    with closing(open_engine(bundles.load(BUNDLE), EngineOptions(threads=1, batch_sizes=(1,)))) as opened:
+        yield opened
+
+
+def likeliest(engine: Engine, png: bytes) -> Five:
+    """The five likeliest classes with their probabilities."""
+    image = (np.asarray(Image.open(io.BytesIO(png)), np.float32) / np.float32(255))[None, None]
+    logits = engine.run(image, 1).logits[0].astype(np.float64)
     probabilities = np.exp(logits) / np.exp(logits).sum()
-    five = sorted(zip(bundle.manifest.classes, probabilities.tolist(), strict=True), key=lambda pair: -pair[1])[:5]
-    return provider, five
+    classes = bundles.load(BUNDLE).manifest.classes
+    return sorted(zip(classes, probabilities.tolist(), strict=True), key=lambda pair: -pair[1])[:5]
 
 
-def check(document: dict[str, Any], five: list[tuple[str, float]]) -> None:
+def provider_of(engine: Engine) -> str:
+    """ONNX Runtime's name of it."""
+    return engine.name.rpartition("/")[2]
+
+
+def check(document: dict[str, Any], five: Five) -> None:
     found = [(prediction["label"], prediction["probability"]) for prediction in document["predictions"]]
     assert [label for label, _ in found] == [label for label, _ in five]
     assert [probability for _, probability in found] == pytest.approx([p for _, p in five], rel=1e-3, abs=1e-9)
 
 
-def test_the_minimal_app_answers_as_the_bundles_engine_does(tmp_path: Path) -> None:
+def test_the_minimal_app_answers_as_the_bundles_engine_does(engine: Engine, tmp_path: Path) -> None:
     png = SEVEN.read_bytes()
-    provider, five = expected(png)
+    five = likeliest(engine, png)
     assert five[0][0] == "7"
-    (minimal,) = (s for s in ladder.comparisons(BUNDLE, provider) if s.name == ladder.MINIMAL)
+    (minimal,) = (s for s in ladder.comparisons(BUNDLE, provider_of(engine)) if s.name == ladder.MINIMAL)
     with servers.running(minimal, CORE, tmp_path) as url:
         check(servers.ask(minimal, url, png), five)
         with pytest.raises(BenchError, match="minimal FastAPI app answers with status 500"):
@@ -189,11 +202,11 @@ def post(application: Any, body: bytes) -> httpx.Response:
     return asyncio.run(run())
 
 
-def test_each_rung_does_what_the_one_below_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_rung_does_what_the_one_below_does_not(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     png = SEVEN.read_bytes()
-    provider, five = expected(png)
+    five = likeliest(engine, png)
     monkeypatch.setenv("MINIMAL_APP_BUNDLE", str(BUNDLE))
-    monkeypatch.setenv("MINIMAL_APP_PROVIDER", provider)
+    monkeypatch.setenv("MINIMAL_APP_PROVIDER", provider_of(engine))
     unread = post(rungs.echo(), b"no picture")
     decoded = post(rungs.decoding(), png)
     assert unread.json() == decoded.json()
@@ -204,8 +217,8 @@ def test_each_rung_does_what_the_one_below_does_not(monkeypatch: pytest.MonkeyPa
     check(post(rungs.complete(), png).json(), five)
 
 
-def test_the_drawn_picture_is_a_seven_to_the_network() -> None:
-    _, five = expected(ladder.drawn_seven())
+def test_the_drawn_picture_is_a_seven_to_the_network(engine: Engine) -> None:
+    five = likeliest(engine, ladder.drawn_seven())
     assert five[0][0] == "7"
     assert five[0][1] > 0.9
 
@@ -225,8 +238,13 @@ def test_answers_that_name_no_batch_are_an_error() -> None:
 
 @pytest.mark.parametrize(
     ("value", "at_least", "enough", "met"),
-    [(1.3, True, True, True), (1.1, True, True, False), (1.1, False, True, True), (1.3, False, True, False)]
-    + [(1.3, True, False, None)],
+    [
+        (1.3, True, True, True),
+        (1.1, True, True, False),
+        (1.1, False, True, True),
+        (1.3, False, True, False),
+        (1.3, True, False, None),
+    ],
 )
 def test_a_goal_is_met_on_its_own_side_and_by_enough_answers_only(
     value: float, at_least: bool, enough: bool, met: bool | None
@@ -295,7 +313,10 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]
         name = re.sub(r"[^a-z]+", "-", one.name.lower())
         yield f"http://127.0.0.1:{server.server_port}/{name}{one.path}"
 
+    durations = PinnedEngine.durations
     monkeypatch.setattr(servers, "running", running)
+    # One run of the engine, however long it is to be watched.
+    monkeypatch.setattr(PinnedEngine, "durations", lambda engine, batch, seconds: durations(engine, batch, 0.0))
     monkeypatch.setattr(cores, "choose", lambda: cores.Cores(CORE, CORE, siblings=True))
     monkeypatch.setattr(large, "write_bundle", lambda path, tgim, seed: tiny.write(path))
     yield log
@@ -387,6 +408,7 @@ def test_without_wrk_the_command_says_what_to_install(monkeypatch: pytest.Monkey
 # --- All of it -------------------------------------------------------------------------------------------------------
 
 
+with_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 two_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="server and client need a core each")
 
 

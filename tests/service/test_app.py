@@ -100,7 +100,9 @@ def test_query_form_and_json_offer_the_options_of_one_class(described: dict[str,
         assert form == ["image", *names]
         assert json == [["images", *names], ["instances", *names]]
         timesteps = next(p["schema"] for p in operation["parameters"] if p["name"] == "timesteps")
-        assert (timesteps["type"], timesteps["minimum"], timesteps["maximum"]) == ("integer", 1, 1024)
+        number, word = timesteps["oneOf"]
+        assert (number["type"], number["minimum"], number["maximum"]) == ("integer", 1, 1024)
+        assert word["const"] == "auto"
 
 
 def test_the_example_of_a_request_can_be_sent(server: RunningApp, described: dict[str, Any]) -> None:

@@ -16,7 +16,8 @@ from service.problems import InvalidOption
 VALUES = st.fixed_dictionaries(
     {},
     optional={
-        "timesteps": st.integers(1, 1024),
+        "timesteps": st.integers(1, 1024) | st.just("auto"),
+        "priority": st.sampled_from(["high", "normal", "low"]),
         "top_k": st.integers(1, 1000),
         "deadline_ms": st.floats(0.001, 3.6e6).filter(math.isfinite),
         "energy_profile": st.sampled_from(sorted(PROFILES)),
@@ -52,7 +53,8 @@ def test_nothing_said_is_everything_left_to_the_server() -> None:
         "timesteps=1_0",
         "timesteps=%D9%A4",
         "timesteps=",
-        "timesteps=auto",
+        "timesteps=Auto",
+        "timesteps=auto&timesteps=4",
         "timesteps=99999999999999999999999999",
         "top_k=0",
         "top_k=1001",
@@ -65,8 +67,13 @@ def test_nothing_said_is_everything_left_to_the_server() -> None:
         "id=",
         "id=with%20space",
         "id=line%0Abreak",
-        "min_confidence=0.9",
-        "priority=high",
+        "min_confidence=0",
+        "min_confidence=1.01",
+        "min_confidence=nan",
+        "min_confidence=high",
+        "min_confidence=0.9&timesteps=4",
+        "priority=urgent",
+        "priority=",
         "timestep=4",
         "timesteps=4&timesteps=4",
         "timesteps=4%00",
@@ -90,7 +97,10 @@ def test_what_is_unknown_or_out_of_range_is_refused(query: str) -> None:
         {"timesteps": True},
         {"timesteps": 10**9},
         {"timesteps": [4]},
-        {"timesteps": "auto"},
+        {"timesteps": ["auto"]},
+        {"min_confidence": "0.9"},
+        {"min_confidence": 0.9, "timesteps": 4},
+        {"priority": 1},
         {"deadline_ms": "5"},
         {"deadline_ms": True},
         {"energy_profile": 1},
@@ -105,10 +115,19 @@ def test_json_of_the_wrong_type_is_not_converted(values: dict[str, Any]) -> None
         options.from_values(values)
 
 
-def test_what_comes_with_the_scheduler_is_said_to_be_not_offered() -> None:
-    for query in (b"timesteps=auto", b"min_confidence=0.5", b"priority=low"):
-        with pytest.raises(InvalidOption, match="not offered"):
-            options.from_query(query)
+@pytest.mark.parametrize("timesteps", [None, "auto"])
+def test_a_confidence_goes_with_the_servers_choice(timesteps: str | None) -> None:
+    values = {"min_confidence": 0.9} | ({"timesteps": timesteps} if timesteps else {})
+    assert options.from_values(values).min_confidence == 0.9
+    assert options.from_text([(name, str(value)) for name, value in values.items()]) == options.from_values(values)
+
+
+def test_a_wrong_budget_is_explained_once() -> None:
+    with pytest.raises(InvalidOption) as error:
+        options.from_query(b"timesteps=0")
+    assert error.value.detail == "timesteps: input should be greater than or equal to 1"
+    with pytest.raises(InvalidOption, match='whole number or "auto"'):
+        options.from_query(b"timesteps=many")
 
 
 def test_an_unknown_option_is_answered_with_those_there_are() -> None:

@@ -103,7 +103,11 @@ class World:
         """Budgets and images of the batches, in order."""
         return [(ran.timesteps, ran.values) for ran in self.engine.ran]
 
-    def submit(
+    def submit(self, *values: float, **options: Any) -> asyncio.Task[BatchResult]:
+        """`ask` in a task of its own."""
+        return self.loop.create_task(self.ask(*values, **options))
+
+    async def ask(
         self,
         *values: float,
         t: int | Sequence[int] = 1,
@@ -111,18 +115,16 @@ class World:
         priority: Priority = "normal",
         key: str = "m",
         engine: Engine | None = None,
-    ) -> asyncio.Task[BatchResult]:
+    ) -> BatchResult:
         """Images with these values, to be answered ``within`` so many seconds."""
         images = np.array(values, np.float32).reshape(-1, 1, 1, 1)
-        return self.loop.create_task(
-            self.scheduler.submit(
-                engine or self.engine,
-                key,
-                [t] if isinstance(t, int) else t,
-                images,
-                deadline=self.now + within,
-                priority=priority,
-            )
+        return await self.scheduler.submit(
+            engine or self.engine,
+            key,
+            [t] if isinstance(t, int) else t,
+            images,
+            deadline=self.now + within,
+            priority=priority,
         )
 
     async def finish(self) -> None:

@@ -93,7 +93,7 @@ async def test_priorities_of_one_model_and_budget_fill_one_batch() -> None:
     world.submit(2, priority="normal")
     world.submit(3, priority="high")
     await world.finish()
-    assert world.batches == [(1, (-1,)), (1, (3, 2, 1))]
+    assert world.batches == [(1, (-1,)), (1, (3, 1, 2))]  # the urgent one leads it
 
 
 @on_simulated_time

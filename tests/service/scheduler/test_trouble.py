@@ -156,9 +156,10 @@ def test_any_interleaving_of_submits_cancels_deadlines_and_failures_ends_every_r
         cancelled: set[int] = set()
         value = 0.0
 
-        async def timed(request: asyncio.Task[BatchResult], due: float) -> tuple[float, BatchResult]:
+        async def timed(values: list[float], within: float, **options: Any) -> tuple[float, BatchResult]:
+            due = world.now + within
             try:
-                result = await request
+                result = await world.ask(*values, within=within, **options)
             except DeadlinePassed:
                 # To the moment; only a request that comes after its deadline learns it at once.
                 assert world.now == pytest.approx(due)
@@ -170,9 +171,8 @@ def test_any_interleaving_of_submits_cancels_deadlines_and_failures_ends_every_r
                 case ("submit", int(count), tuple(budgets), float(within), str(priority), str(key)):
                     values = [value + i for i in range(count)]
                     value += count
-                    due = world.now + within
-                    request = world.submit(*values, t=budgets, within=within, priority=priority, key=key)  # type: ignore[arg-type]
-                    sent.append((world.loop.create_task(timed(request, due)), values, budgets, due))
+                    request = timed(values, within, t=budgets, priority=priority, key=key)
+                    sent.append((world.loop.create_task(request), values, budgets, world.now + within))
                 case ("cancel", int(index)) if sent:
                     if sent[index % len(sent)][0].cancel():
                         cancelled.add(index % len(sent))

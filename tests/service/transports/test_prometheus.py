@@ -9,7 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from models import energy
 from models.energy import PROFILES
-from service.metrics import CODES, REASONS
+from service.metrics import CODES, REJECTIONS
+from service.passes import REASONS
 from tests import tiny
 from tests.conftest import Gated
 from tests.serving import RunningApp
@@ -52,7 +53,7 @@ def test_what_a_rate_needs_is_there_before_it_happens(gated: Gated) -> None:
     for model in ("tiny", "unknown"):
         for code in CODES:
             assert running.metric("lmht_requests_total", model=model, code=str(code)) == 0
-    for reason in REASONS.values():
+    for reason in REJECTIONS:
         assert running.metric("lmht_rejected_total", reason=reason) == 0
     for timesteps in map(str, tiny.BUDGETS):
         labels = {"model": "tiny", "timesteps": timesteps}
@@ -62,6 +63,8 @@ def test_what_a_rate_needs_is_there_before_it_happens(gated: Gated) -> None:
             assert running.metric(f"lmht_{name}_count", **labels) == 0
         for profile in PROFILES:
             assert running.metric("lmht_energy_joules_total", **labels, profile=profile) == 0
+        for reason in REASONS:
+            assert running.metric("lmht_budget_choices_total", **labels, reason=reason) == 0
     assert running.metric("lmht_queued_images") == 0
 
 

@@ -64,10 +64,55 @@ def test_a_deadline_fires_while_its_own_batch_runs(gated: Gated) -> None:
 
 
 def test_a_deadline_counts_from_the_requests_arrival(gated: Gated) -> None:
-    running, _ = gated()
-    # Less than it takes to read the request.
-    assert running.post(CLASSIFY, json={**ONE, "deadline_ms": 1e-6}).status_code == 504
+    running, engine = gated()
+    # The engine takes microseconds, which is less than it takes to read the request.
+    running.services.scheduler.seed(("tiny", 1), 1, {1: 1e-12})
+    late = running.post(CLASSIFY, json={**ONE, "timesteps": 1, "deadline_ms": 1e-6})
+    assert late.status_code == 504
     assert running.post(CLASSIFY, json={**ONE, "deadline_ms": 3.6e6}).status_code == 200
+    assert engine.images_run == 1
+
+
+def test_a_deadline_that_no_budget_could_meet_even_alone_is_a_mistake_of_the_client(gated: Gated) -> None:
+    running, _ = gated()
+    for timesteps in tiny.BUDGETS:
+        running.services.scheduler.seed(("tiny", 1), timesteps, {1: 0.1 * timesteps, 4: 0.2 * timesteps})
+    for options in ({"deadline_ms": 50, "timesteps": "auto"}, {"deadline_ms": 150, "timesteps": 2}):
+        refused = running.post(CLASSIFY, json={**ONE, **options})
+        assert refused.status_code == 422
+        assert refused.json()["type"] == "urn:problem-type:lmht:deadline-too-short"
+        assert f"the deadline is {options['deadline_ms']} ms" in refused.json()["detail"]
+    assert running.post(CLASSIFY, json={**ONE, "deadline_ms": 150, "timesteps": "auto"}).status_code == 200
+
+
+def test_what_cannot_be_done_in_time_behind_what_waits_is_refused_at_once(gated: Gated) -> None:
+    running, engine = gated()
+    engine.gate.clear()
+    running.services.scheduler.seed(("tiny", 1), 4, {1: 100.0})
+    running.services.scheduler.seed(("tiny", 1), 1, {1: 0.001})
+    busy = running.begin_post(CLASSIFY, json={**ONE, "timesteps": 4})
+    assert engine.entered.wait(PATIENCE_S)
+    refused = running.post(CLASSIFY, json={**ONE, "timesteps": 1, "deadline_ms": 5000})
+    assert refused.status_code == 429
+    assert refused.json()["type"] == "urn:problem-type:lmht:too-busy"
+    assert 90 <= int(refused.headers["retry-after"]) <= 101
+    engine.gate.set()
+    assert busy.result(PATIENCE_S).status_code == 200
+    assert rejected(running, "too_busy") == requests(running, 429) == 1
+
+
+def test_an_engine_that_hangs_ends_readiness_until_it_comes_back(gated: Gated) -> None:
+    running, engine = gated(engine_timeout_s=0.05)
+    engine.gate.clear()
+    assert running.post(CLASSIFY, json=ONE).status_code == 500
+    assert running.get("/readyz").status_code == 503
+    assert "has not come back" in running.get("/readyz").json()["detail"]
+    assert running.post(CLASSIFY, json=ONE).status_code == 503
+    assert running.get("/livez").status_code == 200
+    engine.gate.set()
+    running.until(lambda: running.services.scheduler.stalled is None)
+    assert running.get("/readyz").status_code == 200
+    assert running.post(CLASSIFY, json=ONE).status_code == 200
 
 
 def test_what_does_not_fit_the_queue_is_told_when_to_come_back(gated: Gated) -> None:
