@@ -35,6 +35,9 @@ class _Commands(LazyGroup):
         "stress": _of_models("stress", "Accuracy of each budget on easier and harder pictures of two-digit numbers."),
         "reproduce": _of_models("reproduce", "Train and measure what the LM-HT paper compares, and write a report."),
         "bench": _of_models("bench", "Measure the engine against its alternatives."),
+        "simulate": LazyCommand(
+            "service.simulation.command", "simulate", "Show what the scheduler does under load, on a simulated clock."
+        ),
     }
 
 

@@ -1,4 +1,4 @@
-"""`lmht bench`: engines of one network, interleaved. `lmht bench http` is a command below it."""
+"""`lmht bench`: engines of one network, interleaved. `http` and `costs` are commands below it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from models import bundle as bundles
 from models.bench import report
 from models.bench.harness import Alternative, Comparison, compare
 from models.bundle import Bundle, BundleError
+from models.commands.bench_costs import costs
 from models.commands.bench_http import http
 from models.commands.progress import console
 from models.cpu import available_threads
@@ -26,6 +27,7 @@ CPU_FLOAT32 = "ONNX Runtime CPU provider, float32"
 
 bench = typer.Typer(add_completion=False)
 bench.command()(http)
+bench.command()(costs)
 
 
 @bench.callback(invoke_without_command=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from models.bench import resnet18
 from models.bench.http import cores as placing
 from models.bench.http import ladder, large, wrk
 from models.bench.http.cores import Cores
@@ -34,7 +35,9 @@ def http(
     ] = None,
     resnet: Annotated[bool, typer.Option(help="Whether to measure a network of ResNet-18's size too.")] = True,
     tgim: Annotated[Literal["full", "factored"], typer.Option(help="T-GIM of that network.")] = "full",
-    seed: Annotated[int, typer.Option(help="Of the order in the rounds, of the intervals and of the weights.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the order in the rounds, of the intervals and of the weights.")
+    ] = 0,
     json: Annotated[Path | None, typer.Option(help="Write the measurements to this file.")] = None,
 ) -> None:
     """Measure what HTTP costs: where a small model's time goes, and what a large one's server keeps of its engine.
@@ -82,7 +85,7 @@ def _measure(
 def _large(
     plan: Plan, cores: Cores, generator: Wrk, tgim: Literal["full", "factored"], tools: Tools, folder: Path
 ) -> Served:
-    bundle = folder / "large" / large.MODEL / "1"
-    large.write_bundle(bundle, tgim, plan.seed)
-    with progress(f"{large.MODEL}, {plan.connections} connections") as on_round:
+    bundle = folder / "large" / resnet18.NAME / "1"
+    resnet18.write_bundle(bundle, tgim, "lmht bench http", seed=plan.seed)
+    with progress(f"{resnet18.NAME}, {plan.connections} connections") as on_round:
         return large.served(bundle, generator, cores, tools.open_engine, folder, plan, on_round)

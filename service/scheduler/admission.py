@@ -62,8 +62,14 @@ class Admission:
                     running_s + over_s,
                 )
         if request.deadline < math.inf:
-            wait_s = running_s + self._ahead_s(request, queue, request.deadline - now)
-            late_s = now + wait_s + self._costs.at_most(request.key, smallest, images) - request.deadline
+            within = request.deadline - now
+            wait_s = running_s + self._ahead_s(request, queue, within)
+            # Time enough for a batch as large as those ahead of it: were only its own image counted, what is in front
+            # of a long queue would have time for itself alone, and batches would be smallest where most is asked.
+            lane = queue.lane_of(request)
+            company = images + lane.images if lane else images
+            size = max(images, min(company, self._forecast.batch_size(request, smallest, within)))
+            late_s = now + wait_s + self._costs.at_most(request.key, smallest, size) - request.deadline
             if late_s > 0 and wait_s > 0:
                 raise TooLate(f"what is ahead of it takes {wait_s:.3f} s", late_s)
 

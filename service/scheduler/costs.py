@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 # The prediction before anything was measured, in seconds an image.
 _UNMEASURED_S = 1.0
 _FORGET = 0.95
-# Residuals count up to so many typical deviations, and a deviation is at least so much of the prediction.
+# Residuals count up to so many typical deviations, and a deviation is at least so much.
 _BOUND, _LEAST_DEVIATION = 3.0, 0.05
 _DEVIATION_MEMORY = 0.9
 # How much the sizes of past batches must have varied (in images²) to outweigh the slope that was known before.
@@ -23,7 +23,7 @@ _STIFFNESS = 1.0
 
 @dataclass
 class _Line:
-    """A weighted least-squares line through (images, seconds)."""
+    """A weighted least-squares line through (images, seconds); ``deviation`` is typical, as a share of the prediction."""
 
     slope: float
     base: float
@@ -43,11 +43,12 @@ class _Line:
 
     def observe(self, images: int, seconds: float) -> None:
         expected = self.at(images)
-        bound = _BOUND * max(self.deviation, _LEAST_DEVIATION * expected)
+        bound = _BOUND * max(self.deviation, _LEAST_DEVIATION) * expected
         residual = min(max(seconds - expected, -bound), bound)
-        # Twice the bound: a lasting change widens it batch by batch, a single stop only once.
-        surprise = min(abs(seconds - expected), 2 * bound)
-        self.deviation = _DEVIATION_MEMORY * self.deviation + (1 - _DEVIATION_MEMORY) * surprise
+        if expected > 0:
+            # Twice the bound: a lasting change widens it batch by batch, a single stop only once.
+            surprise = min(abs(seconds - expected), 2 * bound) / expected
+            self.deviation = _DEVIATION_MEMORY * self.deviation + (1 - _DEVIATION_MEMORY) * surprise
         self._add(images, max(expected + residual, 0.0))
 
     def _add(self, images: int, seconds: float) -> None:
@@ -81,7 +82,7 @@ class CostModel:
         small, large = min(seconds), max(seconds)
         slope = (seconds[large] - seconds[small]) / (large - small) if large > small else seconds[small] / small
         slope = min(max(slope, 0.0), seconds[large] / large)
-        line = _Line(slope, max(0.0, seconds[small] - slope * small), _LEAST_DEVIATION * seconds[small])
+        line = _Line(slope, max(0.0, seconds[small] - slope * small), _LEAST_DEVIATION)
         for images, taken in seconds.items():
             line._add(images, taken)
         self._lines[key, timesteps] = line
@@ -102,7 +103,7 @@ class CostModel:
     def at_most(self, key: Hashable, timesteps: int, images: int) -> float:
         """Predicted seconds of one batch with a margin of two typical deviations, for what must not be late."""
         line = self._lines.get((key, timesteps))
-        return images * self._dearest_image_s() if line is None else line.at(images) + 2 * line.deviation
+        return images * self._dearest_image_s() if line is None else line.at(images) * (1 + 2 * line.deviation)
 
     def batch_within(self, key: Hashable, timesteps: int, seconds: float, bucket: int) -> int:
         """How many images, at least one and at most ``bucket``, a batch of so many seconds holds, as predicted."""

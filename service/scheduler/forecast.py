@@ -8,11 +8,12 @@ from typing import Literal
 
 from service.scheduler.costs import CostModel
 from service.scheduler.queue import Lane, WorkQueue
+from service.scheduler.work import Request
 
 Overload = Literal["degrade", "reject"]
 # The share of the time that is left for a request which batches ahead of it are supposed to take at most: those with
 # little time left themselves are kept small.
-_BATCH_SHARE = 0.25
+_BATCH_SHARE = 0.3
 
 
 class Forecast:
@@ -37,8 +38,12 @@ class Forecast:
     def lane_s(self, lane: Lane, images: int, within: float = math.inf) -> float:
         """Seconds of the engine for so many images of a lane, where they have to be done ``within`` so many."""
         timesteps = self.usual(lane)
-        size = self._costs.batch_within(lane.key, timesteps, _BATCH_SHARE * within, lane.bucket)
+        size = self.batch_size(lane, timesteps, within)
         return self._costs.seconds(lane.key, timesteps, images, -(-images // size))
+
+    def batch_size(self, of: Lane | Request, timesteps: int, within: float) -> int:
+        """Images of the batches that a lane's or request's kind is run in, where it is to be done ``within`` so many."""
+        return self._costs.batch_within(of.key, timesteps, _BATCH_SHARE * within, of.engine.batch_sizes[-1])
 
     def until_s(self, own_s: float, weight: float, others: Iterable[Lane], within: float) -> float:
         """Seconds until a lane of this weight has had ``own_s`` of the engine, while the others get their share."""

@@ -4,7 +4,8 @@ The budget is chosen when the engine is free, not when a request arrives: then t
 reaches no further than one batch. A larger budget is taken where
 
 * every request of the batch is still answered in time,
-* and so is everything that stays behind, were it run at its smallest budgets; in time means by its ``due``.
+* so is everything that stays behind, were it run at its smallest budgets; in time means by its ``due``,
+* and so is what will come while the batch runs: the higher the load, the smaller the share of its time that it gets.
 
 So accuracy bends as far as the load asks, and no further. Budgets of a model come down at once and come up one at a
 time, each only where there is twice the time that it needs, or nothing waits at all.
@@ -17,11 +18,14 @@ from collections.abc import Hashable, Iterable, Sequence
 
 from service.scheduler.costs import CostModel
 from service.scheduler.forecast import Forecast, Overload
+from service.scheduler.load import OfferedLoad
 from service.scheduler.queue import Lane, WorkQueue
 from service.scheduler.work import Batch, Reason, Request
 
 # On the way up, a budget must fit this many times over.
 _ROOM = 2.0
+# How much of a request's time is kept for those who come while it runs, at an offered load of 1: twice what it gets.
+_KEPT = 2.0
 
 
 class BudgetPolicy:
@@ -30,13 +34,15 @@ class BudgetPolicy:
     Args:
         costs: predicts what they take.
         forecast: predicts what stays behind.
+        load: tells how much is arriving.
         overload: ``degrade`` gives requests that left it open smaller budgets for the sake of others; ``reject`` only
             where their own deadline asks for it.
     """
 
-    def __init__(self, costs: CostModel, forecast: Forecast, overload: Overload) -> None:
+    def __init__(self, costs: CostModel, forecast: Forecast, load: OfferedLoad, overload: Overload) -> None:
         self._costs = costs
         self._forecast = forecast
+        self._load = load
         self._overload = overload
         # By model and choice of budgets, the largest that the load allows; missing where it allows all.
         self._caps: dict[tuple[Hashable, tuple[int, ...]], int] = {}
@@ -113,7 +119,11 @@ class BudgetPolicy:
         def extra(timesteps: int) -> float:
             return self._costs.seconds(key, timesteps, size) - base
 
-        allowed = min(in_time(due), max((t for t in budgets if extra(t) <= allowance), default=smallest))
+        # Who comes while the batch runs waits for its end, and is followed by others: the more, the higher the load.
+        span = min(request.due - request.arrived for request in batch)
+        allowed = in_time(now + span / (1 + _KEPT * self._load.at(now)))
+        if allowance < math.inf:
+            allowed = min(allowed, in_time(due), max((t for t in budgets if extra(t) <= allowance), default=smallest))
         cap = self._caps.pop((key, budgets), largest)
         if allowed < cap:
             cap = allowed
@@ -145,7 +155,7 @@ class BudgetPolicy:
                     images += 0 if request in taken else len(request.images)
                     continue
                 within = request.due - (now + base)
-                if request.due == request.deadline and within < self._takes(lane, self._forecast.usual(lane), request):
+                if now + base + self._takes(lane, self._forecast.usual(lane), request) > request.deadline:
                     continue  # nothing that is done now helps this one
                 images += len(request.images)
                 own_s = self._forecast.lane_s(lane, images, within)

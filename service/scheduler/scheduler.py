@@ -18,6 +18,7 @@ from service.engines import EngineError
 from service.scheduler.admission import Admission
 from service.scheduler.costs import CostModel
 from service.scheduler.forecast import Forecast, Overload
+from service.scheduler.load import OfferedLoad
 from service.scheduler.policy import BudgetPolicy
 from service.scheduler.queue import Lane, WorkQueue
 from service.scheduler.runner import Clock, Run, Runner, ThreadRunner
@@ -86,7 +87,8 @@ class Scheduler:
         self._queue = WorkQueue()
         self._costs = CostModel()
         forecast = Forecast(self._costs, overload, concurrency)
-        self._policy = BudgetPolicy(self._costs, forecast, overload)
+        self._load = OfferedLoad()
+        self._policy = BudgetPolicy(self._costs, forecast, self._load, overload)
         self._admission = Admission(
             self._costs,
             forecast,
@@ -163,6 +165,7 @@ class Scheduler:
         loop = asyncio.get_running_loop()
         due = min(deadline, now + self._patience_s(key, budgets, len(images)))
         request = Request(engine, key, tuple(budgets), images, now, deadline, due, priority, loop.create_future())
+        self._load.arrive(self._costs.seconds(key, budgets[0], len(images)) / self._concurrency, now)
         self._admission.check(request, self._queue, self._running_s(now), now)
         self._queue.add(request)
         timer = loop.call_later(deadline - now, _expire, request) if deadline < math.inf else None

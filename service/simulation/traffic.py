@@ -39,7 +39,7 @@ class Outcome:
 
     in_time, late, refused: shares of them; answered before the deadline, accepted and not answered by then, 429.
     accuracy: of the answers in time, expected from how often each budget is right.
-    latencies_s: of the answers in time, ascending.
+    latencies_s: of the answers in time, ascending; deadline_s is what they had to keep.
     budgets: how many answers in time came from each budget.
     """
 
@@ -48,6 +48,7 @@ class Outcome:
     refused: float
     accuracy: float
     latencies_s: Sequence[float]
+    deadline_s: float
     budgets: Mapping[int, int]
 
     @property
@@ -110,5 +111,6 @@ async def _run(
         refused=sum(isinstance(result, Refused) for result in ended) / len(ended),
         accuracy=right / len(answers) if answers else math.nan,
         latencies_s=sorted(latency for latency, _ in answers),
+        deadline_s=traffic.deadline_s,
         budgets=dict(counts),
     )

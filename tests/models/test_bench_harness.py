@@ -22,6 +22,7 @@ from models.bench import (
     Alternative,
     Comparison,
     Machine,
+    Ratio,
     compare,
     compare_measured,
     describe_machine,
@@ -87,6 +88,13 @@ def test_constant_durations_give_the_exact_ratio_and_an_interval_of_no_width() -
     assert ratio.inverse.value == 4.0
     own = comparison["slow"].ratio
     assert (own.value, own.low, own.high) == (1.0, 1.0, 1.0)
+
+
+def test_the_baseline_may_stand_anywhere() -> None:
+    time = FakeTime()
+    comparison = time.compare(time.takes("a", [2.0, 4.0]), time.takes("b", [8.0, 16.0]), baseline="b", rounds=2)
+    assert comparison["a"].ratio == Ratio(0.25, 0.25, 0.25)
+    assert comparison["b"].ratio == Ratio(1.0, 1.0, 1.0)
 
 
 def test_the_ratio_is_that_of_the_medians_not_of_the_means() -> None:

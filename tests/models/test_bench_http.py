@@ -26,13 +26,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from models import bundle as bundles
+from models.bench import resnet18
 from models.bench.harness import Ratio
 from models.bench.http import cores, ladder, large, rungs, servers, wrk
-from models.bench.http.engine import PinnedEngine
+from models.bench.http.engine import PinnedEngine, pinned_engine
 from models.bench.http.errors import BenchError
 from models.bench.http.plan import Finding, Plan
 from models.bench.http.servers import Server
-from models.bundle import ZOO, Engine
+from models.bundle import ZOO, BundleError, Engine
 from models.machine import describe_machine
 from service.cli import _open_engine, app
 from service.engines import EngineOptions, open_engine
@@ -236,6 +237,24 @@ def test_answers_that_name_no_batch_are_an_error() -> None:
         large.median_batch({})
 
 
+def test_an_engine_runs_on_its_core_with_one_thread_and_the_services_buckets(repository: Path) -> None:
+    path = repository / "tiny" / "1"
+    with pinned_engine(path, 2, _open_engine, "cpu", CORE) as engine:
+        assert engine.pool.submit(os.sched_getaffinity, 0).result() == {CORE}
+        assert engine.name == "onnxruntime/CPUExecutionProvider"
+        assert engine.batch_sizes == EngineOptions().batch_sizes
+        (once,) = engine.durations(3, 0.0)
+        assert once > 0
+        many = engine.durations(3, 0.2)
+    assert sum(many[:-1]) <= 0.2
+    assert len(many) > 1
+
+
+def test_a_bundle_that_cannot_be_opened_fails_in_the_callers_process(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="manifest"), pinned_engine(tmp_path, 1, _open_engine, "cpu", CORE):
+        pytest.fail("there is nothing to open")
+
+
 @pytest.mark.parametrize(
     ("value", "at_least", "enough", "met"),
     [
@@ -313,12 +332,10 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]
         name = re.sub(r"[^a-z]+", "-", one.name.lower())
         yield f"http://127.0.0.1:{server.server_port}/{name}{one.path}"
 
-    durations = PinnedEngine.durations
     monkeypatch.setattr(servers, "running", running)
-    # One run of the engine, however long it is to be watched.
-    monkeypatch.setattr(PinnedEngine, "durations", lambda engine, batch, seconds: durations(engine, batch, 0.0))
+    monkeypatch.setattr(PinnedEngine, "durations", lambda engine, batch, seconds: [0.0001 * batch, 0.0005 * batch])
     monkeypatch.setattr(cores, "choose", lambda: cores.Cores(CORE, CORE, siblings=True))
-    monkeypatch.setattr(large, "write_bundle", lambda path, tgim, seed: tiny.write(path))
+    monkeypatch.setattr(resnet18, "write_bundle", lambda path, *about, **options: tiny.write(path))
     yield log
     server.shutdown()
     thread.join()
@@ -338,13 +355,17 @@ def test_rates_and_latencies_become_the_reports_ratios(stand_ins: Path, tmp_path
     rate, p50, share, p99 = found.values()
     assert (rate["value"], rate["low"], rate["high"], rate["met"]) == (1.5, 1.5, 1.5, True)
     assert (p50["value"], p50["met"]) == (1.2, True)
+    # 0.3 ms an image, and 1.2 ms for a batch of four.
+    assert (share["value"], share["met"]) == (pytest.approx(3000 * 0.0003), True)
+    assert (p99["value"], p99["met"]) == (pytest.approx(3 * 0.6 / 1.2), True)
     served = document["large"]
-    engine = next(r for r in served["comparison"]["results"] if r["name"] == large.OFFLINE)["durations_s"]
-    assert share["value"] == pytest.approx(3000 * statistics.median(engine))
-    assert p99["value"] == pytest.approx(3 * 600e-6 / statistics.median(served["service_s"]))
     assert served["batches"] == [4, 4, 4]
+    assert served["service_s"] == pytest.approx([0.0012] * 3)
     assert served["engine"] == "onnxruntime/CPUExecutionProvider"
-    assert document["busy"]["loads"]["lmht serve"][0]["rate"] == 3000
+    for part, servers_of_it in (("busy", 5), ("alone", 2), ("large", 1)):
+        loads = document[part]["loads"]
+        assert [len(taken) for taken in loads.values()] == [3] * servers_of_it
+        assert {load["rate"] for load in loads["lmht serve"]} == {3000}
     assert document["software"]["wrk"] == "stand-in"
 
     (row,) = re.findall(r"│ minimal FastAPI app +│ +2000 │ +500 µs │ +\+250 µs │ +1 │", result.output)
@@ -431,9 +452,8 @@ def test_the_command_measures_real_servers(tmp_path: Path) -> None:
 @two_cores
 @pytest.mark.long
 def test_a_resnets_server_is_measured_against_its_engine(tmp_path: Path) -> None:
-    path = tmp_path / "repository" / large.MODEL / "1"
-    large.write_bundle(path, "factored", seed=0)
-    bundle = bundles.load(path)
+    path = tmp_path / "repository" / resnet18.NAME / "1"
+    bundle = resnet18.write_bundle(path, "factored", "a test")
     assert (len(bundle.manifest.layers), bundle.manifest.timesteps, bundle.manifest.levels) == (17, (1,), 2)
     with closing(open_engine(bundle, EngineOptions(threads=1, batch_sizes=(1,)))) as engine:
         outputs = engine.run(np.random.default_rng(0).random((1, 3, 32, 32), np.float32), 1)

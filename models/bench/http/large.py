@@ -1,7 +1,6 @@
 """A network of ResNet-18's size at T = 1: how much of its engine's own rate the server keeps, and what that costs.
 
-The network has random weights: what it answers means nothing, what it computes is that of a trained one. Two figures
-come of each round:
+The network is `models.bench.resnet18`, with random weights. Two figures come of each round:
 
 * The **rate** over HTTP, against the engine's own: images a second that it runs in passes of its largest bucket, with
   one thread on the server's core, in a process of its own while the server is idle. wrk counts only whole answers, so
@@ -21,7 +20,6 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -37,8 +35,6 @@ from models.tools import OpenEngine, Provider
 
 OFFLINE = "the engine alone"
 SERVER = "lmht serve"
-MODEL = "resnet18"
-_LEVELS = 2
 _LONGER = 3
 _SERVICE_S = 0.5  # how long the service time is measured in a round
 _PROVIDERS: Mapping[str, Provider] = {"OpenVINOExecutionProvider": "openvino", "CPUExecutionProvider": "cpu"}
@@ -71,34 +67,6 @@ class Served:
             confidence=comparison.confidence,
             resamples=comparison.resamples,
         )[1]
-
-
-def write_bundle(path: Path, tgim: Literal["full", "factored"], seed: int) -> None:
-    """Write the network as a bundle. Needs torch."""
-    import torch
-
-    from models.data import dataset
-    from models.export.exporter import Card, assemble
-    from models.networks import build
-    from models.training.loop import reestimate_norms
-
-    data = dataset("cifar10")
-    parameters: dict[str, Any] = {
-        "channels": data.input.channels,
-        "classes": len(data.classes),
-        "budgets": [1],
-        "levels": _LEVELS,
-        "tgim": tgim,
-        "mean": list(data.input.mean),
-        "std": list(data.input.std),
-    }
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = build(MODEL, parameters)
-        # Norms that fit the weights keep every layer spiking.
-        reestimate_norms(network, torch.rand(16, *data.input.shape))
-    card = Card(MODEL, "Random weights.", data.classes, data.input, MODEL, parameters, "lmht bench http")
-    assemble(path, network, card, "int8")
 
 
 def noise(seed: int) -> bytes:
