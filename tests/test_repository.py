@@ -79,7 +79,14 @@ def test_every_form_of_import_is_seen(source: str, names: set[str]) -> None:
         ),
         (
             "service.engines",
-            ("service.transports", "service.app", "service.handler", "service.registry", "service.scheduler", "fastapi"),
+            (
+                "service.transports",
+                "service.app",
+                "service.handler",
+                "service.registry",
+                "service.scheduler",
+                "fastapi",
+            ),
         ),
     ],
 )

@@ -84,8 +84,8 @@ _NUMBERS = Recipe(
     name="numbers",
     description=(
         "Two-digit numbers at 28×48, overlapping, cluttered and noisy, from a network of six spiking convolutions with "
-        "the full T×T T-GIM. What more time-steps buy is robustness: on clean pictures one step is as good as the "
-        "largest budget, and the gap grows with noise, clutter and low contrast (`lmht stress` measures it)."
+        "the full T×T T-GIM. What more time-steps buy is robustness: on clean pictures they are worth a point at most, "
+        "and the gap grows with noise and low contrast (`lmht stress` measures it)."
     ),
     dataset="numbers",
     architecture="vgg",
@@ -113,7 +113,7 @@ RECIPES: Mapping[str, Recipe] = {
             name="numbers-factored",
             description=(
                 "Two-digit numbers at 28×48: the network of `numbers` with the factored T-GIM, one convolution a layer "
-                "whatever the number of time-steps. More of them buy robustness against noise, clutter and low "
+                "whatever the number of time-steps. More of them buy robustness against noise, overlap and low "
                 "contrast (`lmht stress` measures it)."
             ),
             budgets=(1, 2, 4, 8),

@@ -23,7 +23,7 @@ _STIFFNESS = 1.0
 
 @dataclass
 class _Line:
-    """A weighted least-squares line through (images, seconds); ``deviation`` is typical, as a share of the prediction."""
+    """A weighted least-squares line through (images, seconds); ``deviation`` is the typical share it is off by."""
 
     slope: float
     base: float

@@ -42,7 +42,7 @@ class Forecast:
         return self._costs.seconds(lane.key, timesteps, images, -(-images // size))
 
     def batch_size(self, of: Lane | Request, timesteps: int, within: float) -> int:
-        """Images of the batches that a lane's or request's kind is run in, where it is to be done ``within`` so many."""
+        """Images of the batches that run ahead of what is to be done ``within`` so many seconds."""
         return self._costs.batch_within(of.key, timesteps, _BATCH_SHARE * within, of.engine.batch_sizes[-1])
 
     def until_s(self, own_s: float, weight: float, others: Iterable[Lane], within: float) -> float:

@@ -121,7 +121,7 @@ class BudgetPolicy:
 
         # Who comes while the batch runs waits for its end, and is followed by others: the more, the higher the load.
         span = min(request.due - request.arrived for request in batch)
-        allowed = in_time(now + span / (1 + _KEPT * self._load.at(now)))
+        allowed = in_time(now + span / (1 + _KEPT * self._load.at(now, without_s=base)))
         if allowance < math.inf:
             allowed = min(allowed, in_time(due), max((t for t in budgets if extra(t) <= allowance), default=smallest))
         cap = self._caps.pop((key, budgets), largest)

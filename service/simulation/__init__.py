@@ -8,5 +8,5 @@ is right (the manifest).
     `engine`   batches that take as long as they were measured to
     `traffic`  requests at random times, and what became of them
     `study`    loads and ways of choosing budgets, and the bound that none of them can pass
-    `report`   the same as tables and plots
+    `report`   the same as tables
 """

@@ -27,9 +27,7 @@ def simulate(
     deadline: Annotated[float, typer.Option(min=0.1, help="In times of one image at the largest budget.")] = 5.0,
     requests: Annotated[int, typer.Option(min=10, help="Requests a run.")] = 5000,
     seed: Annotated[int, typer.Option(help="Of arrivals and times.")] = 1,
-    report_to: Annotated[
-        Path | None, typer.Option("--report", help="Write a report to this Markdown file, and a plot beside it.")
-    ] = None,
+    report_to: Annotated[Path | None, typer.Option("--report", help="Write a report to this Markdown file.")] = None,
 ) -> None:
     """Let the scheduler meet loads beyond its capacity, on a simulated clock: auto against fixed budgets."""
     console = Console()
@@ -63,7 +61,5 @@ def simulate(
     for finding in report.findings(found):
         console.print(f"* {finding}")
     if report_to is not None:
-        picture = report_to.with_suffix(".png")
-        report.plot(found, picture)
-        report_to.write_text(report.markdown(found, picture.name), encoding="utf-8")
+        report_to.write_text(report.markdown(found), encoding="utf-8")
         console.print(f"the report is in {report_to}")

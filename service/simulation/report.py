@@ -1,10 +1,9 @@
-"""A study as a table on the terminal, as Markdown, and as a plot."""
+"""A study as a table on the terminal and as Markdown."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 
 from rich.table import Table
 
@@ -21,8 +20,8 @@ def table(study: Study) -> Table:
     return found
 
 
-def markdown(study: Study, plot: str | None = None) -> str:
-    """The study in words, a table, and what can be read from it; ``plot`` is a picture's address."""
+def markdown(study: Study) -> str:
+    """The study in words, a table, and what can be read from it."""
     costs, machine = study.costs, study.costs.machine
     budgets = ", ".join(map(str, costs.budgets))
     taken = "; ".join(
@@ -52,8 +51,6 @@ def markdown(study: Study, plot: str | None = None) -> str:
         *(f"* {finding}" for finding in findings(study)),
         "",
     ]
-    if plot:
-        lines += [f"![In time, accuracy and latency against the load]({plot})", ""]
     return "\n".join(lines)
 
 
@@ -75,32 +72,6 @@ def findings(study: Study) -> Iterator[str]:
             f"At a load of {top.load:g} it answers {top.outcomes[AUTO].in_time / fixed.in_time:.2f} times as many in "
             f"time as T = {budgets[-1]}, with {100 * top.outcomes[AUTO].accuracy:.2f} % of them right."
         )
-
-
-def plot(study: Study, path: Path) -> None:
-    """Draw what is in time, accuracy and the 99th percentile of latency against the load. Needs matplotlib."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 4), layout="constrained")
-    shares, accuracy, latency = figure.subplots(1, 3)
-    loads = [point.load for point in study.points]
-    for way in ways(study.costs.budgets):
-        outcomes = [point.outcomes[way.name] for point in study.points]
-        style = {"color": "black", "linewidth": 2.5} if way.name == AUTO else {"linestyle": "--"}
-        shares.plot(loads, [100 * o.in_time for o in outcomes], label=way.name, **style)
-        accuracy.plot(loads, [100 * o.accuracy for o in outcomes], **style)
-        latency.plot(loads, [o.p99_s / study.deadline_s for o in outcomes], **style)
-    dotted = {"color": "grey", "linestyle": ":", "linewidth": 2}
-    shares.plot(loads, [100 * p.bound.in_time for p in study.points], label=BOUND, **dotted)
-    accuracy.plot(loads, [100 * p.bound.accuracy for p in study.points], **dotted)
-    shares.set_ylabel("answered in time, %")
-    accuracy.set_ylabel("accuracy of those answers, %")
-    latency.set_ylabel("99th percentile of latency / deadline")
-    for axes in (shares, accuracy, latency):
-        axes.set_xlabel(f"offered load / capacity at T = {study.costs.budgets[-1]}")
-        axes.grid(alpha=0.3)
-    shares.legend()
-    figure.savefig(path, dpi=120)
 
 
 _HEADINGS = ("load", "budget", "in time", "late", "refused", "accuracy", "right", "p50", "p99", "budgets used")

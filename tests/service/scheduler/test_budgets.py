@@ -29,6 +29,7 @@ async def test_a_deadline_gets_the_largest_budget_that_meets_it() -> None:
     for within in (5.2, 4.4, 3.0, 2.4):
         result = await world.submit(1, t=BUDGETS, within=within)
         found.append((result.timesteps, result.reason))
+        await asyncio.sleep(1000)  # a quiet server
     assert found == [(4, "largest"), (2, "deadline"), (2, "deadline"), (1, "deadline")]
     await world.finish()
 

@@ -1,0 +1,123 @@
+"""The scheduler under simulated load, and the simulation itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from service.cli import app
+from service.simulation.clock import simulate
+from service.simulation.engine import Costs, CostsError, read_costs
+from service.simulation.study import AUTO, Study, bound, study
+from service.simulation.traffic import Traffic, run
+
+ROOT = Path(__file__).parents[2]
+MEASURED = ROOT / "docs" / "simulation" / "resnet18-costs.json"
+ACCURACIES = {1: 0.8, 2: 0.85, 4: 0.9}
+
+
+def costs(variation: float = 0.0) -> Costs:
+    """T/10 s an image and nothing else."""
+    return Costs(
+        network="test",
+        seconds={t: {n: t * n / 10 for n in (1, 4)} for t in (1, 2, 4)},
+        variation=variation,
+        machine={},
+    )
+
+
+def test_simulated_time_passes_at_once_and_in_order() -> None:
+    async def sleepers() -> list[tuple[str, float]]:
+        loop, woken = asyncio.get_running_loop(), []
+
+        async def sleeper(name: str, seconds: float) -> None:
+            await asyncio.sleep(seconds)
+            woken.append((name, loop.time()))
+
+        await asyncio.gather(sleeper("late", 1e6), sleeper("early", 10), sleeper("first", 0))
+        return woken
+
+    found = simulate(sleepers())
+    assert [name for name, _ in found] == ["first", "early", "late"]
+    assert [at for _, at in found] == pytest.approx([0, 10, 1e6])
+
+
+def test_waiting_for_what_cannot_happen_is_an_error() -> None:
+    async def forever() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(RuntimeError, match="nothing is left"):
+        simulate(forever())
+
+
+def test_a_run_is_the_same_each_time() -> None:
+    traffic = Traffic(rate=3.0, requests=200, deadline_s=2.0)
+    first, second = (run(traffic, (1, 2, 4), costs(0.1), ACCURACIES) for _ in range(2))
+    assert first == second
+
+
+def test_a_light_load_is_answered_at_the_largest_budget_and_as_fast_as_the_engine_is() -> None:
+    outcome = run(Traffic(rate=0.05, requests=100, deadline_s=2.0), (1, 2, 4), costs(), ACCURACIES)
+    assert (outcome.in_time, outcome.late, outcome.refused) == (1, 0, 0)
+    assert outcome.accuracy == pytest.approx(0.9, abs=0.003)
+    assert outcome.p50_s == pytest.approx(0.4)
+
+
+def test_the_oracle_mixes_two_budgets_where_the_largest_does_not_suffice() -> None:
+    assert bound(1.0, costs(), ACCURACIES).accuracy == pytest.approx(0.9)
+    mixed = bound(10 / 3, costs(), ACCURACIES)  # half of them at T = 2, half at T = 4
+    assert (mixed.in_time, mixed.accuracy) == pytest.approx((1.0, 0.875))
+    assert bound(10.0, costs(), ACCURACIES).accuracy == pytest.approx(0.8)
+    beyond = bound(20.0, costs(), ACCURACIES)
+    assert (beyond.in_time, beyond.accuracy) == pytest.approx((0.5, 0.8))
+
+
+@pytest.fixture(scope="module")
+def measured() -> Study:
+    return study(read_costs(MEASURED), ACCURACIES, "test", (1.0, 3.0), requests=600)
+
+
+def test_with_measured_costs_auto_keeps_requests_in_time_where_the_largest_budget_does_not(measured: Study) -> None:
+    for point in measured.points:
+        assert point.outcomes[AUTO].in_time >= 0.95
+    tripled = measured.points[-1].outcomes
+    assert tripled[AUTO].in_time >= 2.5 * tripled["T = 4"].in_time
+
+
+def test_nobody_has_more_right_answers_than_the_oracle(measured: Study) -> None:
+    for point in measured.points:
+        most = point.bound.in_time * point.bound.accuracy
+        for outcome in point.outcomes.values():
+            assert outcome.in_time * outcome.accuracy <= most + 0.01
+            assert outcome.in_time + outcome.late + outcome.refused == pytest.approx(1)
+            assert outcome.p99_s <= measured.deadline_s + 1e-9
+
+
+def test_the_command_writes_a_report(tmp_path: Path) -> None:
+    report = tmp_path / "report.md"
+    ran = CliRunner().invoke(
+        app, ["simulate", str(MEASURED), "--requests", "60", "--loads", "0.5,3", "--report", str(report)]
+    )
+    assert ran.exit_code == 0, ran.output
+    text = report.read_text(encoding="utf-8")
+    assert text.count("| auto |") == text.count("| oracle |") == 2
+    assert "answers" in text.splitlines()[-2]
+
+
+@pytest.mark.parametrize("loads", ["", "0", "-1,2", "many"])
+def test_loads_that_are_none_are_refused(loads: str) -> None:
+    ran = CliRunner().invoke(app, ["simulate", str(MEASURED), "--loads", loads])
+    assert ran.exit_code == 2
+    assert "positive numbers" in ran.output
+
+
+@pytest.mark.parametrize("text", ["", "{}", json.dumps({"network": "x", "seconds": {}, "variation": 0, "machine": {}})])
+def test_a_file_that_holds_no_costs_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "costs.json"
+    path.write_text(text)
+    with pytest.raises(CostsError, match=r"costs\.json"):
+        read_costs(path)
