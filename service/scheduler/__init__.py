@@ -4,10 +4,13 @@
     `costs`       what a batch takes: a line through what batches took, for each model and budget
     `queue`       who waits, and whose turn it is: fair among lanes, in seconds of the engine
     `policy`      which requests make up the next batch, and what budget those get that left it open
+    `forecast`    how long what waits will take
+    `load`        how much is arriving
     `admission`   who is taken into the queue, and when to come again otherwise
-    `scheduler`   the same on an event loop: futures, timers, and the engine's thread
+    `runner`      runs a batch in a thread
+    `scheduler`   all of it on an event loop: futures and timers
 
-All but the last are plain objects that are told the time. The last takes its clock and what runs a batch as arguments,
+All but the last two are plain objects that are told the time. The last takes its clock and its runner as arguments,
 so that a simulation runs the very code that serves (`service.simulation`). Everything but the engine's own work happens
 on the event loop, so nothing here needs a lock.
 """
