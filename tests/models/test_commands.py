@@ -162,10 +162,10 @@ def test_stress_compares_the_budgets_on_easier_and_harder_pictures() -> None:
     result = call(stress, ZOO / "numbers-factored" / "1", "--samples", 100)
     assert result.exit_code == 0, result.output
     smallest = {}
-    for name in ("no clutter", "noise 0.3", "half contrast"):
+    for name in ("no clutter", "noise 0.4", "contrast 0.3"):
         (row,) = re.findall(rf"│ {name} +│ +([\d.]+) ", result.output)
         smallest[name] = float(row)
-    assert smallest["no clutter"] > max(smallest["noise 0.3"], smallest["half contrast"])
+    assert smallest["no clutter"] > max(smallest["noise 0.4"], smallest["contrast 0.3"])
 
 
 def test_a_gap_is_between_answers_to_the_same_pictures() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 from torch import Tensor, nn
 
 from models import bundle as bundles
@@ -78,13 +79,18 @@ def test_exported_graphs_agree_with_the_network_and_the_card(
             exact = network(torch.from_numpy(test_images.images), budget.timesteps).numpy()
         spikes = torch.stack(counter.counts, 1).numpy()
         outputs = engine.run(test_images.images, budget.timesteps)
-        # Of the numbers some are hard to read for either, and fall to one side or the other with the weights' rounding.
-        agreement = 0.95 if bundle.manifest.name.startswith("numbers") else 0.995
-        assert (outputs.logits.argmax(1) == exact.argmax(1)).mean() >= agreement
+        same = outputs.logits.argmax(1) == exact.argmax(1)
+        sure = softmax(exact / budget.temperature, axis=1).max(1) > 0.8
+        assert sure.mean() > 0.6
+        assert same[sure].mean() >= 0.995
+        # A seventh of the numbers are hard to read for either, and fall to one side or the other with the weights'
+        # rounding, as often to the right one: the card's two accuracies are compared below.
+        assert same.mean() >= (0.9 if bundle.manifest.name.startswith("numbers") else 0.995)
         assert outputs.spikes.sum() == pytest.approx(spikes.sum(), rel=0.005)
         # The card's figures, as another machine may round them, or another sample of the images gives them.
         assert budget.accuracy is not None
         claimed, samples = budget.accuracy.served, budget.accuracy.samples
+        assert abs(claimed - budget.accuracy.float32) <= 0.003
         whole = samples == len(test_images)
         right = (outputs.logits.argmax(1) == test_images.labels).sum()
         tolerance = TOLERANCE_IMAGES if whole else 4 * np.sqrt(len(test_images) * claimed * (1 - claimed))
