@@ -78,6 +78,6 @@ class Admission:
         lane = queue.lane_of(request)
         own_s = self._forecast.lane_s(lane, lane.images, within) if lane else 0.0
         alone_s = self._costs.seconds(request.key, request.budgets[0], len(request.images))
-        others = [other for other in queue.lanes if other is not lane]
+        others = {other: other.images for other in queue.lanes if other is not lane}
         until_s = self._forecast.until_s(own_s + alone_s, WEIGHTS[request.priority], others, within)
         return max(0.0, until_s - alone_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Literal
 
 from service.scheduler.costs import CostModel
@@ -45,9 +45,11 @@ class Forecast:
         """Images of the batches that run ahead of what is to be done ``within`` so many seconds."""
         return self._costs.batch_within(of.key, timesteps, _BATCH_SHARE * within, of.engine.batch_sizes[-1])
 
-    def until_s(self, own_s: float, weight: float, others: Iterable[Lane], within: float) -> float:
-        """Seconds until a lane of this weight has had ``own_s`` of the engine, while the others get their share."""
-        shared = sum(min(self.lane_s(other, other.images, within), own_s * other.weight / weight) for other in others)
+    def until_s(self, own_s: float, weight: float, others: Mapping[Lane, int], within: float) -> float:
+        """Seconds until a lane of this weight has had ``own_s``, while others get their share for so many images."""
+        shared = sum(
+            min(self.lane_s(other, images, within), own_s * other.weight / weight) for other, images in others.items()
+        )
         return (own_s + shared) / self._concurrency
 
     def drain_s(self, queue: WorkQueue) -> float:

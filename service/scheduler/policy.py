@@ -146,10 +146,10 @@ class BudgetPolicy:
         It is predicted to begin after ``base`` seconds and to run at its usual budgets.
         """
         taken = set(batch)
-        lanes = queue.lanes
+        left = {lane: lane.images - sum(len(r.images) for r in batch if r in lane) for lane in queue.lanes}
         allowance = math.inf
-        for lane in lanes:
-            images, others = 0, [other for other in lanes if other is not lane]
+        for lane in left:
+            images, others = 0, {other: count for other, count in left.items() if other is not lane}
             for request in lane:
                 if request in taken or request.due == math.inf:
                     images += 0 if request in taken else len(request.images)

@@ -88,6 +88,15 @@ def test_with_measured_costs_auto_keeps_requests_in_time_where_the_largest_budge
     assert tripled[AUTO].in_time >= 2.5 * tripled["T = 4"].in_time
 
 
+def test_beyond_what_can_be_done_requests_are_refused_and_hardly_ever_accepted_and_then_late() -> None:
+    costs = read_costs(MEASURED)
+    deadline_s = 5 * costs.of(4, 1)
+    for budgets in ((1,), (1, 2, 4)):
+        outcome = run(Traffic(0.98 * costs.capacity(1), 1500, deadline_s), budgets, costs, ACCURACIES)
+        assert outcome.late < 0.02
+        assert outcome.in_time > 0.85
+
+
 def test_nobody_has_more_right_answers_than_the_oracle(measured: Study) -> None:
     for point in measured.points:
         most = point.bound.in_time * point.bound.accuracy

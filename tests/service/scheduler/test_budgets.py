@@ -6,10 +6,17 @@ import asyncio
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from service.scheduler import TooLate
-from tests.service.scheduler.simulated import BUDGETS, World, on_simulated_time
+from service.scheduler.costs import CostModel
+from service.scheduler.forecast import Forecast
+from service.scheduler.load import OfferedLoad
+from service.scheduler.policy import BudgetPolicy
+from service.scheduler.queue import WorkQueue
+from service.scheduler.work import Request
+from tests.service.scheduler.simulated import BUCKET, BUDGETS, Engine, World, on_simulated_time
 
 
 @on_simulated_time
@@ -79,6 +86,38 @@ async def test_budgets_come_down_at_once_and_up_one_at_a_time() -> None:
     steps = [BUDGETS.index(after) - BUDGETS.index(before) for before, after in pairwise(ran)]
     # Where nothing waits any more, all is allowed at once: that is the last batch.
     assert max(steps[:-1]) <= 1
+
+
+@on_simulated_time
+async def test_they_rise_one_at_a_time_and_only_where_there_is_twice_the_time() -> None:
+    engine, costs = Engine(), CostModel()
+    for t in BUDGETS:
+        costs.seed("m", t, {n: engine.seconds(t, n) for n in (1, BUCKET)})
+    policy = BudgetPolicy(costs, Forecast(costs, "degrade", 1), OfferedLoad(), "degrade")
+
+    def chosen(spare_s: float) -> int:
+        """The budget of one image where another, that takes 1.5 s itself, can be put off for so long."""
+        future = asyncio.get_running_loop().create_future
+        image, queue = np.zeros((1, 1, 1, 1), np.float32), WorkQueue()
+        queue.add(Request(engine, "m", BUDGETS, image, 0.0, math.inf, 1e6, "normal", future()))
+        queue.add(Request(engine, "m", (1,), image, 0.0, math.inf, 1.5 + 1.5 + spare_s, "low", future()))
+        return policy.next_batch(queue.lanes[0], queue, 0.0).timesteps
+
+    # At T = 2 the image takes 1 s longer than at T = 1, at T = 4 it takes 3 s longer.
+    assert [chosen(spare_s) for spare_s in (100.0, 0.5, 1.5, 3.5, 5.5, 6.5)] == [4, 1, 1, 2, 2, 4]
+
+
+@on_simulated_time
+async def test_a_high_load_leaves_time_for_those_who_are_yet_to_come() -> None:
+    world = World()
+    for i in range(30):
+        await world.submit(i)
+    busy = await world.submit(-1, t=BUDGETS, within=6.0)  # nothing waits, and T = 4 would be in time
+    assert (busy.timesteps < 4, busy.reason) == (True, "load")
+    await asyncio.sleep(1000)
+    quiet = await world.submit(-2, t=BUDGETS, within=6.0)
+    assert (quiet.timesteps, quiet.reason) == (4, "largest")
+    await world.finish()
 
 
 @on_simulated_time
