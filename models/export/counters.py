@@ -1,6 +1,7 @@
 """The outputs ``spikes`` and ``synops``: exact integers in float64, per image and spiking layer.
 
-A layer's spikes are summed over time and channels, then along columns with each edge's column weights, in float32,
+A layer's spikes are summed over channels by a convolution with a kernel of ones (8-bit spikes are read as they are,
+which costs less than any reduction), then along columns with each edge's column weights, then over time, in float32,
 which is exact below 2²⁴ (checked here). What is left, a few numbers a row of the map, is brought together for all
 layers, cast to float64 once, and weighed there: a runtime without 64-bit arithmetic leaves only that to another one.
 """
@@ -8,6 +9,7 @@ layers, cast to float64 once, and weighed there: a runtime without 64-bit arithm
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -19,8 +21,17 @@ from models.export.writer import DOUBLE, Writer
 _EXACT = 2**24
 
 
-def write(writer: Writer, graph: Graph, totals: Mapping[str, str]) -> None:
-    """Write both outputs. ``totals`` names, for each layer, the tensor of its unit spikes summed over time.
+@dataclass(frozen=True)
+class Counted:
+    """A layer's unit spikes: the tensor, how many time-steps are stacked in it, whether it has been through 8 bits."""
+
+    tensor: str
+    steps: int
+    packed: bool
+
+
+def write(writer: Writer, graph: Graph, counted: Mapping[str, Counted]) -> None:
+    """Write both outputs. ``counted`` has the unit spikes of each layer.
 
     Raises ValueError when a layer is so large that float32 would lose count.
     """
@@ -34,7 +45,7 @@ def write(writer: Writer, graph: Graph, totals: Mapping[str, str]) -> None:
         columns += [edge.columns for edge in edges if not any(np.array_equal(edge.columns, c) for c in columns)]
         columns = [c for i, c in enumerate(columns) if not any(np.array_equal(c, d) for d in columns[:i])]
         _check(layer.name, signal, columns, layer.levels * graph.timesteps)
-        partials.append(_partial(writer, layer.name, totals[layer.name], signal, np.stack(columns, 1)))
+        partials.append(_partial(writer, layer.name, counted[layer.name], signal, np.stack(columns, 1)))
         rows = signal.shape[1] if len(signal.shape) == 3 else 1
         weight = np.zeros((rows, len(columns), 2, len(graph.layers)))
         weight[:, 0, 0, index] = 1
@@ -55,13 +66,23 @@ def _check(name: str, signal: Signal, columns: list[Array], maximum: int) -> Non
         raise ValueError(f"{name}: a row of {prod(signal.shape)} neurons can count to {per_row:.0f}, beyond float32")
 
 
-def _partial(writer: Writer, name: str, total: str, signal: Signal, columns: Array) -> str:
-    """[B, C, H, W] → [B, H·k], sums over channels and weighted columns; [B, N] → [B, 1]."""
-    axis = writer.constant("counts/axis", np.array([1], np.int64))
+def _partial(writer: Writer, name: str, spikes: Counted, signal: Signal, columns: Array) -> str:
+    """[steps·B, C, H, W] → [B, H·k], sums over time, channels and weighted columns; [steps·B, N] → [B, 1]."""
     if len(signal.shape) == 1:
-        return writer.op("ReduceSum", [total, axis], f"{name}/count", keepdims=1)
-    summed = writer.op("ReduceSum", [total, axis], f"{name}/channels", keepdims=0)
-    weighted = writer.op(
-        "MatMul", [summed, writer.constant(f"{name}/columns", columns.astype(np.float32))], f"{name}/rows"
-    )
-    return writer.op("Flatten", [weighted], f"{name}/count", axis=1)
+        axis = writer.constant("counts/axis", np.array([1], np.int64))
+        counts = writer.op("ReduceSum", [spikes.tensor, axis], f"{name}/counts", keepdims=1)
+    else:
+        summed = writer.op("Conv", [spikes.tensor, _ones(writer, signal.shape[0], spikes.packed)], f"{name}/channels")
+        weights = writer.constant(f"{name}/columns", columns.astype(np.float32))
+        counts = writer.op(
+            "Flatten", [writer.op("MatMul", [summed, weights], f"{name}/rows")], f"{name}/counts", axis=1
+        )
+    return writer.sum(writer.split(counts, spikes.steps, f"{name}/counts/step"), f"{name}/count")
+
+
+def _ones(writer: Writer, channels: int, packed: bool) -> str:
+    """The kernel that sums over channels, [1, C, 1, 1]."""
+    kernel = np.ones((1, channels, 1, 1), np.int8)
+    if packed:
+        return writer.int8(f"counts/ones/{channels}", kernel, np.ones(1, np.float32), axis=0)
+    return writer.constant(f"counts/ones/{channels}", kernel.astype(np.float32))

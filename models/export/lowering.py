@@ -1,14 +1,16 @@
 """A `Graph` as ONNX, unrolled over its time-steps.
 
 Spikes stay exact: they are integers 0..L (or sums of them up to 255), so QuantizeLinear and DequantizeLinear around
-them lose nothing, and a provider that fuses the pair runs the convolution in 8 bits. Membranes and currents are
-float32, in units of the threshold. T-GIM is multiplications and additions over the split steps, which providers fuse.
+them lose nothing. A provider that fuses the pair holds them in 8 bits from the neuron on, for all that read them: it
+convolves, adds and counts bytes. Membranes and currents are float32, in units of the threshold. T-GIM is
+multiplications and additions over the split steps, which providers fuse.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -45,10 +47,10 @@ def lower(graph: Graph, precision: Precision) -> bytes:
     """
     graph = fold_norms(graph)
     writer = Writer()
-    lowering = _Lowering(graph, precision, writer)
+    lowering = Lowering(graph, precision, writer)
     logits = lowering.run()
     writer.op("Identity", [logits], "logits")
-    counters.write(writer, graph, {layer.name: lowering.total(layer.name) for layer in graph.layers})
+    counters.write(writer, graph, {layer.name: lowering.counted(layer.name) for layer in graph.layers})
     classes, layers = graph.signals()[graph.nodes[-1].name].shape, (len(graph.layers),)
     outputs = [("logits", FLOAT, classes), ("spikes", DOUBLE, layers), ("synops", DOUBLE, layers)]
     model = writer.model([(IMAGES, FLOAT, graph.input_shape)], outputs)
@@ -56,26 +58,30 @@ def lower(graph: Graph, precision: Precision) -> bytes:
 
 
 @dataclass
-class _Value:
+class Value:
     """A signal as tensors: one without time, or all time-steps in one (time first), or one tensor for each.
 
-    Spikes are held as whole numbers, or as averages of such where a pool has summed them.
+    Spikes are held as whole numbers, sums where a pool took averages. ``packed`` says that they have been through 8
+    bits.
     """
 
     once: str | None = None
     stacked: str | None = None
     steps: list[str] | None = None
+    packed: bool = False
 
 
-class _Lowering:
+class Lowering:
+    """Writes the nodes of a graph one after the other; `lower` is how to use it."""
+
     def __init__(self, graph: Graph, precision: Precision, writer: Writer) -> None:
         self.graph = graph
         self.precision = precision
         self.writer = writer
         self.signals = graph.signals()
-        self.values = {IMAGES: _Value(once=IMAGES)}
+        self.values = {IMAGES: Value(once=IMAGES)}
         self.totals: dict[str, str] = {}
-        self.integers: dict[str, str] = {}
+        self.pooled: dict[str, str] = {}
         self.gains = thresholds.gains(graph)
 
     def run(self) -> str:
@@ -93,6 +99,13 @@ class _Lowering:
         if name not in self.totals:
             self.totals[name] = self.writer.sum(self._steps(name), f"{name}/total")
         return self.totals[name]
+
+    def counted(self, name: str) -> counters.Counted:
+        """A layer's unit spikes in one tensor, summed over time where nothing else wants them stacked."""
+        value = self.values[name]
+        if value.stacked is not None:
+            return counters.Counted(value.stacked, self.graph.timesteps, value.packed)
+        return counters.Counted(self.total(name), 1, value.packed)
 
     def _steps(self, name: str) -> list[str]:
         value = self.values[name]
@@ -115,15 +128,15 @@ class _Lowering:
     def _concat(self, tensors: list[str], output: str) -> str:
         return tensors[0] if len(tensors) == 1 else self.writer.op("Concat", tensors, output, axis=0)
 
-    def _each(self, source: str, output: str, apply: Callable[[str, str], str]) -> _Value:
+    def _each(self, source: str, output: str, apply: Callable[[str, str], str]) -> Value:
         """Apply (tensor, output) → output to a signal, at each step when it has a time axis."""
         if (once := self.values[source].once) is not None:
-            return _Value(once=apply(once, output))
-        return _Value(steps=[apply(tensor, f"{output}/{t}") for t, tensor in enumerate(self._steps(source), 1)])
+            return Value(once=apply(once, output))
+        return Value(steps=[apply(tensor, f"{output}/{t}") for t, tensor in enumerate(self._steps(source), 1)])
 
     # Nodes
 
-    def _lower(self, node: Node) -> _Value:
+    def _lower(self, node: Node) -> Value:
         match node:
             case Normalise():
                 return self._normalise(node)
@@ -138,11 +151,11 @@ class _Lowering:
             case AvgPool() | Flatten():
                 return self._reshaped(node)
             case Neurons():
-                return self._neurons(node)
+                return self.neurons(node)
             case _:
                 raise ValueError(f"{node.name}: {type(node).__name__} cannot be written as ONNX")
 
-    def _normalise(self, node: Normalise) -> _Value:
+    def _normalise(self, node: Normalise) -> Value:
         tensor, writer = node.inputs[0], self.writer
         if node.mean.any():
             tensor = writer.op(
@@ -150,9 +163,9 @@ class _Lowering:
             )
         if (node.std != 1).any():
             tensor = writer.op("Div", [tensor, writer.channels(f"{node.name}/std", node.std, 3)], node.name)
-        return _Value(once=tensor)
+        return Value(once=tensor)
 
-    def _affine(self, node: Affine) -> _Value:
+    def _affine(self, node: Affine) -> Value:
         writer, rank = self.writer, len(self.signals[node.name].shape)
         scale = writer.channels(f"{node.name}/scale", node.scale, rank)
         shift = writer.channels(f"{node.name}/shift", node.shift, rank)
@@ -167,22 +180,27 @@ class _Lowering:
     def _unit(self, name: str) -> float:
         """What a signal's tensor has to be multiplied with to give its value."""
         spikes = self.signals[name].spikes
-        return 1.0 if spikes is None else spikes.unit * spikes.window
+        return 1.0 if spikes is None else spikes.unit
 
-    def _reshaped(self, node: AvgPool | Flatten) -> _Value:
+    def _reshaped(self, node: AvgPool | Flatten) -> Value:
         source = node.inputs[0]
 
         def apply(tensor: str, output: str) -> str:
             if isinstance(node, Flatten):
                 return self.writer.op("Flatten", [tensor], output)
+            # Spikes are summed; the divisor is in the unit of the sums.
+            factor = 1 if self.signals[source].spikes is None else prod(node.window.kernel)
+            average = output if factor == 1 else f"{output}/average"
             if node.window.kernel == self.signals[source].shape[1:] and node.window.padding == (0, 0):
-                return self.writer.op("GlobalAveragePool", [tensor], output)
-            attributes = _window_attributes(node.window)
-            del attributes["dilations"]
-            return self.writer.op("AveragePool", [tensor], output, count_include_pad=1, **attributes)
+                self.writer.op("GlobalAveragePool", [tensor], average)
+            else:
+                attributes = _window_attributes(node.window)
+                del attributes["dilations"]
+                self.writer.op("AveragePool", [tensor], average, count_include_pad=1, **attributes)
+            return self.writer.times(average, factor, output)
 
         if self._only_read_out(node):
-            return _Value(once=apply(self.total(source), node.name))
+            return Value(once=apply(self.total(source), node.name))
         return self._each(source, node.name, apply)
 
     def _only_read_out(self, node: Node) -> bool:
@@ -193,7 +211,7 @@ class _Lowering:
             for reader in self.graph.consumers(node.name)
         )
 
-    def _head(self, node: Linear) -> _Value:
+    def _head(self, node: Linear) -> Value:
         """The read-out in float32: its sums over whole maps would not fit 8 bits, and it is small."""
         source = node.inputs[0]
         mean = 1 / self.graph.timesteps if self.signals[source].timed else 1.0
@@ -201,20 +219,20 @@ class _Lowering:
         weight = self.writer.constant(
             f"{node.name}/weight", (node.weight * self._unit(source) * mean).T.astype(np.float32)
         )
-        return _Value(once=self._biased(node, self.writer.op("MatMul", [tensor, weight], f"{node.name}/product")))
+        return Value(once=self._biased(node, self.writer.op("MatMul", [tensor, weight], f"{node.name}/product")))
 
     def _biased(self, node: Linear, product: str) -> str:
         bias = self.writer.constant(f"{node.name}/bias", node.bias.astype(np.float32))
         return self.writer.op("Add", [product, bias], node.name)
 
-    def _weighted(self, node: Weighted) -> _Value:
+    def _weighted(self, node: Weighted) -> Value:
         """A convolution or matrix product; of spikes with 8-bit weights where the precision asks for them."""
         source = node.inputs[0]
         signal = self.signals[source]
         node = scaled(node, np.full(len(node.weight), self.gains.get(node.name, 1.0)))
         node = replace(node, weight=node.weight * self._unit(source))
-        if signal.spikes is not None and self.precision == "int8" and signal.spikes.maximum <= UINT8_MAX:
-            tensor, weight = self._uint8(source, signal.spikes), self._int8(node, signal.spikes)
+        if signal.spikes is not None and self._fits(signal.spikes):
+            tensor, weight = self._bytes(source), self._int8(node, signal.spikes)
         else:
             tensor = self._stacked(source)
             weight = self.writer.constant(f"{node.name}/weight", _layout(node, node.weight).astype(np.float32))
@@ -224,27 +242,27 @@ class _Lowering:
             output = self.writer.op("Conv", [tensor, weight, bias], node.name, group=node.groups, **attributes)
         else:
             output = self._biased(node, self.writer.op("MatMul", [tensor, weight], f"{node.name}/product"))
-        return _Value(stacked=output) if signal.timed else _Value(once=output)
+        return Value(stacked=output) if signal.timed else Value(once=output)
 
-    def _uint8(self, source: str, spikes: Spikes) -> str:
-        """The spikes' exact passage through uint8, once for all that read them."""
-        if source not in self.integers:
-            scale = self.writer.scalar(1 / spikes.window)
-            zero = self.writer.constant("uint8/zero", np.array(0, np.uint8))
-            packed = self.writer.op("QuantizeLinear", [self._stacked(source), scale, zero], f"{source}/uint8")
-            self.integers[source] = self.writer.op("DequantizeLinear", [packed, scale, zero], f"{source}/spikes")
-        return self.integers[source]
+    def _fits(self, spikes: Spikes) -> bool:
+        """Whether these spikes go through 8 bits."""
+        return self.precision == "int8" and spikes.maximum <= UINT8_MAX
+
+    def _bytes(self, source: str) -> str:
+        """Spikes that have been through 8 bits; those that a pool has summed go once for all that read them."""
+        if self.values[source].packed:
+            return self._stacked(source)
+        if source not in self.pooled:
+            packed = self.writer.pack(self._stacked(source), 1, f"{source}/uint8")
+            self.pooled[source] = self.writer.unpack(packed, 1, f"{source}/held")
+        return self.pooled[source]
 
     def _int8(self, node: Weighted, spikes: Spikes) -> str:
         integers, scale = quantise(node.weight, spikes.maximum)
-        parts = [
-            self.writer.constant(f"{node.name}/int8", _layout(node, integers)),
-            self.writer.constant(f"{node.name}/scale", scale),
-            self.writer.constant(f"{node.name}/zero", np.zeros(len(scale), np.int8)),
-        ]
-        return self.writer.op("DequantizeLinear", parts, f"{node.name}/weight", axis=0 if isinstance(node, Conv) else 1)
+        axis = 0 if isinstance(node, Conv) else 1
+        return self.writer.int8(node.name, _layout(node, integers), scale, axis)
 
-    def _add(self, node: Add) -> _Value:
+    def _add(self, node: Add) -> Value:
         gain = self.gains.get(node.name, 1.0)
         terms = []
         for name in node.inputs:
@@ -255,9 +273,10 @@ class _Lowering:
         self_timed = self.signals[node.name].timed
         lists = [term.steps or [str(term.once)] * (self.graph.timesteps if self_timed else 1) for term in terms]
         sums = [self.writer.sum(tensors, f"{node.name}/{t}") for t, tensors in enumerate(zip(*lists, strict=True), 1)]
-        return _Value(steps=sums) if self_timed else _Value(once=sums[0])
+        return Value(steps=sums) if self_timed else Value(once=sums[0])
 
-    def _neurons(self, node: Neurons) -> _Value:
+    def neurons(self, node: Neurons) -> Value:
+        """Write a spiking layer."""
         source, writer = node.inputs[0], self.writer
         currents = self._currents(node, self._steps(source))
         factor = self._unit(source) / node.threshold if source not in self.gains else 1.0
@@ -279,8 +298,14 @@ class _Lowering:
             if t < len(currents):
                 membrane = writer.op("Sub", [current, spikes[-1]], f"{name}/membrane")
         if node.factored:
-            return _Value(once=writer.sum(spikes, f"{node.name}/total"))
-        return _Value(steps=spikes)
+            spikes = [writer.sum(spikes, f"{node.name}/total")]
+        signal = self.signals[node.name]
+        assert signal.spikes is not None
+        if not self._fits(signal.spikes):
+            return Value(steps=spikes) if signal.timed else Value(once=spikes[0])
+        packed = [writer.pack(tensor, 1, f"{node.name}/uint8/{t}") for t, tensor in enumerate(spikes, 1)]
+        held = writer.unpack(self._concat(packed, f"{node.name}/uint8"), 1, f"{node.name}/held")
+        return Value(stacked=held, packed=True) if signal.timed else Value(once=held, packed=True)
 
     def _currents(self, node: Neurons, inputs: list[str]) -> list[str]:
         """T-GIM: the current of each step from those of all."""

@@ -57,6 +57,37 @@ class Writer:
             total = self.op("Add", [total, tensor], output if index == len(tensors) else f"{output}/{index}")
         return total
 
+    def pack(self, tensor: str, scale: float, output: str) -> str:
+        """Whole multiples 0..255 of a scale as uint8, exactly."""
+        return self.op("QuantizeLinear", [tensor, self.scalar(scale), self._uint8_zero()], output)
+
+    def unpack(self, tensor: str, scale: float, output: str) -> str:
+        """The way back from `pack`."""
+        return self.op("DequantizeLinear", [tensor, self.scalar(scale), self._uint8_zero()], output)
+
+    def _uint8_zero(self) -> str:
+        return self.constant("uint8/zero", np.array(0, np.uint8))
+
+    def int8(self, name: str, integers: npt.NDArray[np.int8], scale: npt.NDArray[np.float32], axis: int) -> str:
+        """8-bit weights with one scale for each index of ``axis``, as the float32 tensor scale·integers.
+
+        They pass a QuantizeLinear that changes nothing. Where a graph has nodes of its own outside ONNX Runtime's
+        OpenVINO provider (here the exact counts in float64), the provider folds constants before it looks for weights
+        of 8 bits, and would multiply float32 by float32; a quantisation is what it does not fold.
+
+        Called again with the same name, it gives the same tensor.
+        """
+        if f"{name}/int8" in self._constants:
+            return f"{name}/weight"
+        channels = len(scale)
+        zero = self.constant(f"int8/zeros/{channels}", np.zeros(channels, np.int8))
+        one = self.constant(f"int8/ones/{channels}", np.ones(channels, np.float32))
+        whole = self.op("Cast", [self.constant(f"{name}/int8", integers)], f"{name}/whole", to=FLOAT)
+        held = self.op("QuantizeLinear", [whole, one, zero], f"{name}/held", axis=axis)
+        return self.op(
+            "DequantizeLinear", [held, self.constant(f"{name}/scale", scale), zero], f"{name}/weight", axis=axis
+        )
+
     def channels(self, name: str, value: npt.NDArray[np.float64], rank: int) -> str:
         """A float32 constant per channel, [C, 1, …], for tensors of this rank without the batch."""
         return self.constant(name, value.reshape(-1, *[1] * (rank - 1)).astype(np.float32))

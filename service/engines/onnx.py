@@ -17,9 +17,9 @@ from models.bundle import Budget, Bundle, BundleError, FloatArray, Outputs
 from models.cpu import available_threads
 from service.engines import EngineError, EngineOptions
 from service.engines.buckets import Buckets
+from service.engines.sessions import BATCH_AXIS, CPU, OPENVINO, open_session
 
-_OPENVINO, _CPU = "OpenVINOExecutionProvider", "CPUExecutionProvider"
-_INPUT, _OUTPUTS, _BATCH_AXIS = "images", ("logits", "spikes", "synops"), "batch"
+_INPUT, _OUTPUTS = "images", ("logits", "spikes", "synops")
 # What ONNX Runtime raises about a graph has no common base of its own; the other two come from its providers' set-up.
 _GRAPH_ERRORS = (
     ort_errors.Fail,
@@ -31,7 +31,6 @@ _GRAPH_ERRORS = (
     ort_errors.RuntimeException,
 )
 _PROVIDER_ERRORS = (ort_errors.EPFail, RuntimeError, ValueError)
-_FATAL = 4  # errors are raised; the runtime's own print of them, and its warnings, would only be noise
 
 
 class OnnxEngine:
@@ -103,31 +102,17 @@ class OnnxEngine:
 
 def _provider(wanted: str) -> str:
     """The name of the execution provider. Raises EngineError when it is not installed."""
-    installed = wanted != "cpu" and _OPENVINO in ort.get_available_providers()
+    installed = wanted != "cpu" and OPENVINO in ort.get_available_providers()
     if wanted == "openvino" and not installed:
         raise EngineError("the OpenVINO provider is not installed here; it comes with onnxruntime-openvino")
-    return _OPENVINO if installed else _CPU
+    return OPENVINO if installed else CPU
 
 
 def _open_session(
     bundle: Bundle, budget: Budget, graph: bytes, size: int, provider: str, threads: int
 ) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = _FATAL
-    options.add_free_dimension_override_by_name(_BATCH_AXIS, size)
-    settings: dict[str, str] = {}
-    if provider == _OPENVINO:
-        # The precision is pinned, since the provider takes bfloat16 where the CPU has it: 8 bits of mantissa move
-        # membranes across thresholds. What is left to ONNX Runtime itself is a few casts.
-        settings = {"device_type": "CPU", "precision": "FP32", "num_of_threads": str(threads)}
-        options.intra_op_num_threads = 1
-    else:
-        # Each session has a pool of its own; idle ones must not spin on the cores that another one works on.
-        options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        # Without enable_fallback=0 a provider that fails is replaced by another with a print to stdout.
-        session = ort.InferenceSession(graph, options, providers=[(provider, settings)], enable_fallback=0)
+        session = open_session(graph, provider, batch=size, threads=threads)
     except _GRAPH_ERRORS as error:
         raise BundleError(f"{budget.file}: ONNX Runtime cannot use it: {_first_line(error)}") from error
     except _PROVIDER_ERRORS as error:
@@ -141,10 +126,10 @@ def _open_session(
 def _check(bundle: Bundle, budget: Budget, session: ort.InferenceSession, size: int) -> None:
     """Compare the graph's inputs and outputs with the manifest. Raises BundleError."""
     manifest = bundle.manifest
-    counts = ("tensor(double)", [_BATCH_AXIS, len(manifest.layers)])
-    expected_inputs = {_INPUT: ("tensor(float)", [_BATCH_AXIS, *manifest.input.shape])}
+    counts = ("tensor(double)", [BATCH_AXIS, len(manifest.layers)])
+    expected_inputs = {_INPUT: ("tensor(float)", [BATCH_AXIS, *manifest.input.shape])}
     expected_outputs = {
-        "logits": ("tensor(float)", [_BATCH_AXIS, len(manifest.classes)]),
+        "logits": ("tensor(float)", [BATCH_AXIS, len(manifest.classes)]),
         "spikes": counts,
         "synops": counts,
     }
@@ -160,7 +145,7 @@ def _check(bundle: Bundle, budget: Budget, session: ort.InferenceSession, size: 
 
 def _with_batch_axis(shape: list[Any], size: int) -> list[Any]:
     """The shape as it stands in the file, before the first axis was fixed to ``size``."""
-    return [_BATCH_AXIS, *shape[1:]] if shape[:1] == [size] else shape
+    return [BATCH_AXIS, *shape[1:]] if shape[:1] == [size] else shape
 
 
 def _first_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ from models.export.graph import (
 )
 from models.networks import Network
 from models.neuron import Neuron
+from service.engines.sessions import open_session
 
 Number = TypeVar("Number", float, Fraction)
 Floats = npt.NDArray[np.float64]
@@ -265,15 +266,7 @@ class Served:
 
 
 def serve(model: bytes, images: Tensor, provider: str = PROVIDERS[0]) -> Served:
-    """Run an ONNX file on images [B, C, H, W] with nothing around it."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_free_dimension_override_by_name("batch", len(images))
-    settings: dict[str, Any] = {}
-    if provider.startswith("OpenVINO"):
-        settings = {"device_type": "CPU", "precision": "FP32", "num_of_threads": "1"}
-    session = ort.InferenceSession(model, options, providers=[(provider, settings)], enable_fallback=0)
+    """Run an ONNX file on images [B, C, H, W] in a session as the service opens it."""
+    session = open_session(model, provider, batch=len(images), threads=1)
     assert session.get_providers()[0] == provider
     return Served(*session.run(["logits", "spikes", "synops"], {"images": images.float().numpy()}))

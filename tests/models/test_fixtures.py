@@ -19,6 +19,7 @@ from models.export.trace import trace
 from models.importing import Imported, import_checkpoint, read
 from models.networks.base import Head
 from models.neuron import Neuron
+from service.engines.sessions import open_session
 from tests.data import fixture
 
 RESNET18 = Path(fixture.__file__).parent / "official-resnet18-T2-L2.npz"
@@ -91,12 +92,8 @@ def test_the_network_has_the_budget_of_the_checkpoint_alone(imported: Imported) 
 def test_the_float32_graph_counts_the_authors_spikes(official: Official, imported: Imported, provider: str) -> None:
     if provider not in onnxruntime.get_available_providers():
         pytest.skip(f"this build of ONNX Runtime has no {provider}")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_free_dimension_override_by_name("batch", len(official.images))
-    settings = {"device_type": "CPU", "precision": "FP32"} if provider.startswith("OpenVINO") else {}
     content = lower(trace(imported.network, 2, official.images.shape[1:]), "float32")
-    session = onnxruntime.InferenceSession(content, options, providers=[(provider, settings)])
+    session = open_session(content, provider, batch=len(official.images), threads=1)
     logits, spikes = session.run(["logits", "spikes"], {"images": official.images})
 
     # One image has a membrane within float32's rounding of its threshold, and a flipped spike spreads.

@@ -31,10 +31,16 @@ class Classifier:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.add_free_dimension_override_by_name("batch", 1)
-        # As the service opens it: see service/engines/onnx.py for the reasons.
-        openvino = {"device_type": "CPU", "precision": "FP32", "num_of_threads": "1"}
-        settings = openvino if provider == "OpenVINOExecutionProvider" else {}
-        self._session = ort.InferenceSession(bundle / "t1.onnx", options, [(provider, settings)], enable_fallback=0)
+        # As the service opens it: see service/engines/sessions.py for the reasons.
+        settings: dict[str, str] = {}
+        unwanted: set[str] = set()
+        if provider == "OpenVINOExecutionProvider":
+            settings = {"device_type": "CPU", "precision": "FP32", "num_of_threads": "1"}
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+            unwanted.add("ConstantFolding")
+        self._session = ort.InferenceSession(
+            bundle / "t1.onnx", options, [(provider, settings)], enable_fallback=0, disabled_optimizers=unwanted
+        )
         self._classes: list[str] = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["classes"]
 
     def __call__(self, image: npt.NDArray[np.float32]) -> list[Prediction]:
