@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from models.bundle import Bundle, Engine
+import numpy.typing as npt
+
+from models.bundle import Bundle, Engine, FloatArray
 
 Provider = Literal["auto", "openvino", "cpu"]
 
@@ -27,8 +30,19 @@ class OpenEngine(Protocol):
         """
 
 
+Run = Callable[[FloatArray], list[npt.NDArray[Any]]]
+
+
+class OpenGraph(Protocol):
+    """Compiles an ONNX file in the runtime of the engine that serves."""
+
+    def __call__(self, graph: bytes, *, batch: int, threads: int, provider: Provider = "auto") -> Run:
+        """Compile it for batches of one size; what it gives takes images to all outputs of the graph."""
+
+
 @dataclass(frozen=True)
 class Tools:
     """Set as the click context's object by the top command."""
 
     open_engine: OpenEngine
+    open_graph: OpenGraph

@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Literal, NoReturn
 import typer
 
 from models.bundle import Bundle, Engine
-from models.tools import Tools
+from models.tools import Run, Tools
 from service.lazy_group import LazyCommand, LazyGroup
 
 # Distributions of the extra "train", by the module whose absence shows that it is not installed.
@@ -47,7 +47,7 @@ app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=
 @app.callback()
 def top(context: typer.Context) -> None:
     """LM-HT Serve: classification with spiking networks and a selectable time-step budget."""
-    context.obj = Tools(open_engine=_open_engine)
+    context.obj = Tools(open_engine=_open_engine, open_graph=_open_graph)
 
 
 @app.command()
@@ -131,6 +131,15 @@ def _open_engine(
 
     options = EngineOptions(threads=threads, batch_sizes=batch_sizes or DEFAULTS.batch_sizes, provider=provider)
     return open_engine(bundle, options)
+
+
+def _open_graph(
+    graph: bytes, *, batch: int, threads: int, provider: Literal["auto", "openvino", "cpu"] = "auto"
+) -> Run:
+    from service.engines.sessions import choose_provider, open_session
+
+    session = open_session(graph, choose_provider(provider), batch=batch, threads=threads)
+    return lambda images: session.run(None, {"images": images})
 
 
 def _fail(message: str) -> NoReturn:

@@ -24,7 +24,7 @@ def lower(graph: Graph) -> bytes:
     logits = _Relus(graph, "int8", writer).run()
     writer.op("Identity", [logits], "logits")
     classes = graph.signals()[graph.nodes[-1].name].shape
-    return bytes(writer.model([(IMAGES, FLOAT, graph.input_shape)], [("logits", FLOAT, classes)]).SerializeToString())
+    return writer.file([(IMAGES, FLOAT, graph.input_shape)], [("logits", FLOAT, classes)])
 
 
 class _Relus(Lowering):

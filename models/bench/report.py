@@ -64,8 +64,7 @@ def to_markdown(comparison: Comparison) -> str:
     """The comparison as a Markdown table, with the machine below it."""
     header, rows = _columns(comparison), [_cells(comparison, m) for m in comparison.measurements]
     lines = [f"### {comparison.title}", ""] if comparison.title else []
-    lines += [_row(header), _row(["---", *["---:"] * (len(header) - 1)])]
-    lines += [_row(cells) for cells in rows]
+    lines += table(header, rows)
     lines += ["", method(comparison), ""]
     lines += [f"* {line}" for line in machine_lines(comparison.machine)]
     return "\n".join(lines) + "\n"
@@ -157,6 +156,11 @@ def method(comparison: Comparison) -> str:
         f"{comparison.rounds} interleaved rounds{stopped}; ratios of medians with {comparison.confidence * 100:g} % "
         f"bootstrap intervals; seed {comparison.seed}"
     )
+
+
+def table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """The lines of a Markdown table; all columns but the first are numbers."""
+    return [_row(header), _row(["---", *["---:"] * (len(header) - 1)]), *(_row(cells) for cells in rows)]
 
 
 def _row(cells: list[str]) -> str:

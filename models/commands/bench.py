@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+import dataclasses
+import json as json_format
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
+from rich.table import Table
 
 from models import bundle as bundles
 from models.bench import report
-from models.bench.harness import Alternative, Comparison, compare
-from models.bundle import Bundle, BundleError
+from models.bench.harness import Comparison, compare
+from models.bundle import BundleError
 from models.commands.bench_costs import costs
 from models.commands.bench_http import http
-from models.commands.progress import console
+from models.commands.progress import bar, console
 from models.cpu import available_threads
 from models.machine import describe_machine
 from models.tools import Tools
 
-EAGER = "PyTorch, eager, float32"
-CPU_FLOAT32 = "ONNX Runtime CPU provider, float32"
+if TYPE_CHECKING:
+    from models.bench.engines import Case
+    from models.bench.memory import Growth
+    from models.export.lowering import Precision
+    from models.networks import Network
+
+_RESNET18 = "resnet18"
 
 bench = typer.Typer(add_completion=False)
 bench.command()(http)
@@ -33,82 +37,155 @@ bench.command()(costs)
 @bench.callback(invoke_without_command=True)
 def engines(
     context: typer.Context,
-    folder: Annotated[Path, typer.Option("--bundle", help="Folder of a bundle.")] = bundles.ZOO / "mnist" / "1",
-    timesteps: Annotated[int | None, typer.Option(min=1, help="The budget; the largest unless given.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images a run.")] = 8,
+    folder: Annotated[
+        Path | None, typer.Option("--bundle", help="Folder of a bundle. Without it, random weights.")
+    ] = None,
+    architecture: Annotated[str, typer.Option(help="Network with random weights, for 3×32×32 pictures.")] = _RESNET18,
+    parameters: Annotated[str, typer.Option(help="JSON object of that architecture's own parameters.")] = "{}",
+    tgim: Annotated[str, typer.Option(help="T-GIMs of that network, separated by commas.")] = "full,factored",
+    timesteps: Annotated[
+        str | None, typer.Option(help="Budgets, separated by commas.", show_default="1,4,8; a bundle's own")
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Images a run, separated by commas.")] = "1,8",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of each engine; all cores unless given.")] = None,
-    rounds: Annotated[int, typer.Option(min=3, help="Interleaved rounds.")] = 50,
+    rounds: Annotated[int, typer.Option(min=3, help="Interleaved rounds.")] = 20,
     json: Annotated[Path | None, typer.Option(help="Write the measurements to this file.")] = None,
+    to: Annotated[Path | None, typer.Option("--report", help="Write the tables to this file, Markdown.")] = None,
 ) -> None:
-    """Compare the serving engine with ONNX Runtime's CPU provider in float32 and with the eager PyTorch network."""
+    """Compare the serving engine with the eager PyTorch network, ONNX Runtime in float32, and an 8-bit ReLU network."""
     if context.invoked_subcommand is not None:
         return
+    from models.bench import engines as measured
+    from models.bench.memory import growth
+    from models.export.lowering import lower
+    from models.export.trace import trace
+
     tools: Tools = context.obj
     threads = threads or available_threads()
-    try:
-        bundle = bundles.load(folder)
-        budget = bundle.manifest.budget(timesteps or bundle.manifest.timesteps[-1])
-        if budget is None:
-            raise typer.BadParameter(f"the smallest budget is {bundle.manifest.timesteps[0]}", param_hint="--timesteps")
-        with _alternatives(bundle, tools, budget.timesteps, batch, threads) as alternatives:
-            title = f"{bundle.manifest.name}, T = {budget.timesteps}, batch {batch}"
-            with report.progress(title) as on_round:
-                comparison: Comparison = compare(
-                    alternatives,
-                    baseline=EAGER,
-                    title=title,
-                    rounds=rounds,
-                    on_round=on_round,
-                    machine=describe_machine(threads={"each engine": threads}),
-                )
-    except BundleError as error:
-        raise typer.BadParameter(f"{folder}: {error}") from error
-    report.print_table(comparison, console)
+    batches = _numbers(batch, "--batch")
+    title, networks, budgets, shape, precision = _subject(folder, architecture, parameters, tgim, timesteps)
+    cases = [measured.Case(kind, t, size) for kind in networks for t in budgets for size in batches]
+    alternatives = []
+    with bar(f"compiling {title}", len(cases) * len(measured.KINDS)) as advance:
+        for alternative in measured.alternatives(networks, shape, cases, tools.open_graph, threads, precision):
+            alternatives.append(alternative)
+            advance(1)
+    with report.progress(title) as on_round:
+        comparison = compare(
+            alternatives,
+            baseline=alternatives[0].name,
+            title=title,
+            rounds=rounds,
+            on_round=on_round,
+            machine=describe_machine(threads={"each engine": threads}),
+        )
+    graphs = [(k, lower(trace(n, budgets[-1], shape), precision)) for k, n in networks.items()]
+    memory = growth(graphs, batches, shape, tools.open_graph, threads)
+    _print(comparison, cases, memory)
     if json is not None:
-        json.write_text(report.to_json(comparison), encoding="utf-8")
-
-
-@contextmanager
-def _alternatives(
-    bundle: Bundle, tools: Tools, timesteps: int, batch: int, threads: int
-) -> Iterator[list[Alternative]]:
-    """The three ways of running a bundle's network on the same random images."""
-    # Not above, so that `lmht bench http` without its large network needs no torch.
-    import torch
-
-    from models.evaluation import network_of
-    from models.export.exporter import Card, assemble
-
-    manifest = bundle.manifest
-    torch.set_num_threads(threads)
-    network = network_of(bundle)
-    images = np.random.default_rng(0).random((batch, *manifest.input.shape), np.float32)
-    tensor = torch.from_numpy(images)
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        architecture = manifest.architecture
-        card = Card(
-            manifest.name,
-            manifest.description,
-            manifest.classes,
-            manifest.input,
-            architecture.name,
-            dict(architecture.parameters),
-            "lmht bench",
-        )
-        exact = assemble(folder / "1", network, card, "float32")
-        engine = stack.enter_context(closing(tools.open_engine(bundle, threads=threads, batch_sizes=(batch,))))
-        plain = stack.enter_context(
-            closing(tools.open_engine(exact, provider="cpu", threads=threads, batch_sizes=(batch,)))
-        )
-
-        def eager() -> None:
-            with torch.inference_mode():
-                network(tensor, timesteps)
-
-        precision = next(b.precision for b in manifest.budgets if b.timesteps == timesteps)
-        yield [
-            Alternative(EAGER, eager),
-            Alternative(CPU_FLOAT32, lambda: plain.run(images, timesteps)),
-            Alternative(f"{engine.name}, {precision} (served)", lambda: engine.run(images, timesteps)),
+        document = report.document(comparison)
+        document["ratios"] = [
+            dataclasses.asdict(case)
+            | {"ratios": {k: dataclasses.asdict(v) for k, v in measured.ratios(comparison, case, cases).items()}}
+            for case in cases
         ]
+        document["memory"] = [dataclasses.asdict(grown) for grown in memory]
+        json.write_text(json_format.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if to is not None:
+        to.write_text(_markdown(comparison, cases, memory), encoding="utf-8")
+
+
+def _subject(
+    folder: Path | None, architecture: str, parameters: str, tgim: str, timesteps: str | None
+) -> tuple[str, dict[str, Network], list[int], tuple[int, int, int], Precision]:
+    """Title, networks by their T-GIM, budgets, shape of an image, precision of what serves."""
+    from models.bench import random_network
+    from models.evaluation import network_of
+
+    if folder is not None:
+        try:
+            bundle = bundles.load(folder)
+            network = network_of(bundle)
+        except BundleError as error:
+            raise typer.BadParameter(f"{folder}: {error}", param_hint="--bundle") from error
+        manifest = bundle.manifest
+        budgets = list(manifest.timesteps) if timesteps is None else _numbers(timesteps, "--timesteps")
+        if missing := set(budgets) - set(manifest.timesteps):
+            raise typer.BadParameter(
+                f"the bundle has no budget of {min(missing)}; there are {', '.join(map(str, manifest.timesteps))}",
+                param_hint="--timesteps",
+            )
+        return manifest.name, {manifest.tgim: network}, budgets, manifest.input.shape, manifest.budgets[0].precision
+    budgets = _numbers(timesteps or "1,4,8", "--timesteps")
+    try:
+        networks = {
+            kind: random_network.network(architecture, kind, budgets, json_format.loads(parameters))  # type: ignore[arg-type]
+            for kind in tgim.split(",")
+        }
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return f"{architecture}, random weights", networks, budgets, (3, 32, 32), "int8"
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    try:
+        numbers = sorted({int(part) for part in text.split(",")})
+        if numbers[0] < 1:
+            raise ValueError
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} are not whole numbers separated by commas", param_hint=option) from error
+    return numbers
+
+
+def _print(comparison: Comparison, cases: list[Case], memory: list[Growth]) -> None:
+    for title, (header, rows) in _tables(comparison, cases, memory, separator="\n").items():
+        table = Table(title=title, title_justify="left", padding=(0, 0))
+        for index, column in enumerate(header):
+            table.add_column(column, justify="right" if index else "left")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    for line in (report.method(comparison), *report.machine_lines(comparison.machine)):
+        console.print(line, style="dim")
+
+
+def _markdown(comparison: Comparison, cases: list[Case], memory: list[Growth]) -> str:
+    lines = [f"# {comparison.title}", ""]
+    for title, (header, rows) in _tables(comparison, cases, memory, separator=" ").items():
+        lines += [f"{title}:", "", *report.table(header, rows), ""]
+    lines += [report.method(comparison), "", *(f"* {line}" for line in report.machine_lines(comparison.machine))]
+    return "\n".join(lines) + "\n"
+
+
+def _tables(
+    comparison: Comparison, cases: list[Case], memory: list[Growth], separator: str
+) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """Header and rows by title; ``separator`` stands between a ratio and its interval."""
+    from models.bench import engines as measured
+
+    medians = {m.name: m.median_s for m in comparison.measurements}
+
+    def milliseconds(kind: str, case: Case) -> str:
+        seconds = medians.get(measured.name(kind, case))
+        return "–" if seconds is None else report.digits(1000 * seconds)
+
+    ratios = {case: measured.ratios(comparison, case, cases) for case in cases}
+    columns = list(dict.fromkeys(title for of_case in ratios.values() for title in of_case))
+
+    def cell(case: Case, title: str) -> str:
+        found = ratios[case].get(title)
+        return "–" if found is None else report.interval(found).replace(" [", f"{separator}[")
+
+    return {
+        "Milliseconds, medians": (
+            ["", *measured.KINDS],
+            [[str(case), *(milliseconds(kind, case) for kind in measured.KINDS)] for case in cases],
+        ),
+        "The engine": (["", *columns], [[str(case), *(cell(case, title) for title in columns)] for case in cases]),
+        "Resident memory of a compiled graph": _memory(memory),
+    }
+
+
+def _memory(memory: list[Growth]) -> tuple[list[str], list[list[str]]]:
+    rows = [[g.name, str(g.batch), f"{g.file_bytes / 1e6:.1f}", f"{g.grown_bytes / 1e6:.1f}"] for g in memory]
+    return ["T-GIM", "batch", "file, MB", "grown, MB"], rows

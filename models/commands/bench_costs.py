@@ -16,7 +16,7 @@ import typer
 from rich.table import Table
 
 from models import bundle as bundles
-from models.bench import resnet18
+from models.bench import random_network
 from models.bundle import Bundle, BundleError, Engine
 from models.commands.progress import bar, console
 from models.cpu import available_threads
@@ -42,7 +42,7 @@ def costs(
     with tempfile.TemporaryDirectory() as scratch:
         try:
             if folder is None:
-                bundle = resnet18.write_bundle(Path(scratch) / "1", "full", "lmht bench costs", budgets=(1, 2, 4))
+                bundle = random_network.write_bundle(Path(scratch) / "1", "full", "lmht bench costs", budgets=(1, 2, 4))
             else:
                 bundle = bundles.load(folder)
             with closing(tools.open_engine(bundle, threads=threads)) as engine:

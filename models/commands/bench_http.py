@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from models.bench import resnet18
+from models.bench import random_network
 from models.bench.http import cores as placing
 from models.bench.http import ladder, large, wrk
 from models.bench.http.cores import Cores
@@ -85,7 +85,7 @@ def _measure(
 def _large(
     plan: Plan, cores: Cores, generator: Wrk, tgim: Literal["full", "factored"], tools: Tools, folder: Path
 ) -> Served:
-    bundle = folder / "large" / resnet18.NAME / "1"
-    resnet18.write_bundle(bundle, tgim, "lmht bench http", seed=plan.seed)
-    with progress(f"{resnet18.NAME}, {plan.connections} connections") as on_round:
+    bundle = folder / "large" / random_network.RESNET18 / "1"
+    random_network.write_bundle(bundle, tgim, "lmht bench http", seed=plan.seed)
+    with progress(f"{random_network.RESNET18}, {plan.connections} connections") as on_round:
         return large.served(bundle, generator, cores, tools.open_engine, folder, plan, on_round)

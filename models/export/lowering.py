@@ -40,21 +40,21 @@ from models.export.writer import DOUBLE, FLOAT, Writer
 Precision = Literal["int8", "float32"]
 
 
-def lower(graph: Graph, precision: Precision) -> bytes:
+def lower(graph: Graph, precision: Precision, *, counts: bool = True) -> bytes:
     """The ONNX file of a graph: input ``images``, outputs ``logits``, ``spikes`` and ``synops``.
 
-    Raises ValueError when the graph has a part that cannot be written, or counts that float32 could not hold.
+    Without ``counts`` it has the logits alone, to measure what counting costs. Raises ValueError when the graph has a
+    part that cannot be written, or counts that float32 could not hold.
     """
     graph = fold_norms(graph)
     writer = Writer()
     lowering = Lowering(graph, precision, writer)
-    logits = lowering.run()
-    writer.op("Identity", [logits], "logits")
-    counters.write(writer, graph, {layer.name: lowering.counted(layer.name) for layer in graph.layers})
-    classes, layers = graph.signals()[graph.nodes[-1].name].shape, (len(graph.layers),)
-    outputs = [("logits", FLOAT, classes), ("spikes", DOUBLE, layers), ("synops", DOUBLE, layers)]
-    model = writer.model([(IMAGES, FLOAT, graph.input_shape)], outputs)
-    return bytes(model.SerializeToString())
+    writer.op("Identity", [lowering.run()], "logits")
+    outputs = [("logits", FLOAT, graph.signals()[graph.nodes[-1].name].shape)]
+    if counts:
+        counters.write(writer, graph, {layer.name: lowering.counted(layer.name) for layer in graph.layers})
+        outputs += [(name, DOUBLE, (len(graph.layers),)) for name in ("spikes", "synops")]
+    return writer.file([(IMAGES, FLOAT, graph.input_shape)], outputs)
 
 
 @dataclass

@@ -92,8 +92,8 @@ class Writer:
         """A float32 constant per channel, [C, 1, …], for tensors of this rank without the batch."""
         return self.constant(name, value.reshape(-1, *[1] * (rank - 1)).astype(np.float32))
 
-    def model(self, inputs: Sequence[Output], outputs: Sequence[Output]) -> onnx.ModelProto:
-        """The checked model; inputs and outputs are (name, element type, shape without the batch)."""
+    def file(self, inputs: Sequence[Output], outputs: Sequence[Output]) -> bytes:
+        """The checked model as a file; inputs and outputs are (name, element type, shape without the batch)."""
         infos = [
             [helper.make_tensor_value_info(name, kind, ["batch", *shape]) for name, kind, shape in values]
             for values in (inputs, outputs)
@@ -103,7 +103,7 @@ class Writer:
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="lmht-serve"
         )
         onnx.checker.check_model(model)
-        return model
+        return bytes(model.SerializeToString())
 
 
 FLOAT, DOUBLE = int(TensorProto.FLOAT), int(TensorProto.DOUBLE)

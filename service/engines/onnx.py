@@ -17,7 +17,7 @@ from models.bundle import Budget, Bundle, BundleError, FloatArray, Outputs
 from models.cpu import available_threads
 from service.engines import EngineError, EngineOptions
 from service.engines.buckets import Buckets
-from service.engines.sessions import BATCH_AXIS, CPU, OPENVINO, open_session
+from service.engines.sessions import BATCH_AXIS, choose_provider, open_session
 
 _INPUT, _OUTPUTS = "images", ("logits", "spikes", "synops")
 # What ONNX Runtime raises about a graph has no common base of its own; the other two come from its providers' set-up.
@@ -42,7 +42,7 @@ class OnnxEngine:
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         threads = options.threads or available_threads()
-        provider = _provider(options.provider)
+        provider = choose_provider(options.provider)
         graphs = {budget.timesteps: bundle.read(budget.file) for budget in bundle.manifest.budgets}
         # One after the other: the runtime holds the interpreter's lock while it compiles, so threads would not help.
         self._sessions = {
@@ -98,14 +98,6 @@ class OnnxEngine:
             return self._sessions[timesteps, size].run(_OUTPUTS, {_INPUT: images})
         except (*_GRAPH_ERRORS, *_PROVIDER_ERRORS) as error:
             raise EngineError(f"ONNX Runtime: {_first_line(error)}") from error
-
-
-def _provider(wanted: str) -> str:
-    """The name of the execution provider. Raises EngineError when it is not installed."""
-    installed = wanted != "cpu" and OPENVINO in ort.get_available_providers()
-    if wanted == "openvino" and not installed:
-        raise EngineError("the OpenVINO provider is not installed here; it comes with onnxruntime-openvino")
-    return OPENVINO if installed else CPU
 
 
 def _open_session(

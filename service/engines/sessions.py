@@ -6,11 +6,23 @@ rounding anything else, and the OpenVINO provider from working in float32 where 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import onnxruntime as ort
+
+from service.engines import EngineError
 
 OPENVINO, CPU = "OpenVINOExecutionProvider", "CPUExecutionProvider"
 BATCH_AXIS = "batch"
 _FATAL = 4  # errors are raised; the runtime's own print of them, and its warnings, would only be noise
+
+
+def choose_provider(wanted: Literal["auto", "openvino", "cpu"]) -> str:
+    """The name of the execution provider. Raises EngineError when it is not installed."""
+    installed = wanted != "cpu" and OPENVINO in ort.get_available_providers()
+    if wanted == "openvino" and not installed:
+        raise EngineError("the OpenVINO provider is not installed here; it comes with onnxruntime-openvino")
+    return OPENVINO if installed else CPU
 
 
 def open_session(graph: bytes, provider: str, *, batch: int, threads: int) -> ort.InferenceSession:

@@ -26,7 +26,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from models import bundle as bundles
-from models.bench import resnet18
+from models.bench import random_network
 from models.bench.harness import Ratio
 from models.bench.http import cores, ladder, large, rungs, servers, wrk
 from models.bench.http.engine import PinnedEngine, pinned_engine
@@ -335,7 +335,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]
     monkeypatch.setattr(servers, "running", running)
     monkeypatch.setattr(PinnedEngine, "durations", lambda engine, batch, seconds: [0.0001 * batch, 0.0005 * batch])
     monkeypatch.setattr(cores, "choose", lambda: cores.Cores(CORE, CORE, siblings=True))
-    monkeypatch.setattr(resnet18, "write_bundle", lambda path, *about, **options: tiny.write(path))
+    monkeypatch.setattr(random_network, "write_bundle", lambda path, *about, **options: tiny.write(path))
     yield log
     server.shutdown()
     thread.join()
@@ -452,8 +452,8 @@ def test_the_command_measures_real_servers(tmp_path: Path) -> None:
 @two_cores
 @pytest.mark.long
 def test_a_resnets_server_is_measured_against_its_engine(tmp_path: Path) -> None:
-    path = tmp_path / "repository" / resnet18.NAME / "1"
-    bundle = resnet18.write_bundle(path, "factored", "a test")
+    path = tmp_path / "repository" / random_network.RESNET18 / "1"
+    bundle = random_network.write_bundle(path, "factored", "a test")
     assert (len(bundle.manifest.layers), bundle.manifest.timesteps, bundle.manifest.levels) == (17, (1,), 2)
     with closing(open_engine(bundle, EngineOptions(threads=1, batch_sizes=(1,)))) as engine:
         outputs = engine.run(np.random.default_rng(0).random((1, 3, 32, 32), np.float32), 1)

@@ -1,6 +1,6 @@
 """A network of ResNet-18's size at T = 1: how much of its engine's own rate the server keeps, and what that costs.
 
-The network is `models.bench.resnet18`, with random weights. Two figures come of each round:
+The network is `models.bench.random_network`, with random weights. Two figures come of each round:
 
 * The **rate** over HTTP, against the engine's own: images a second that it runs in passes of its largest bucket, with
   one thread on the server's core, in a process of its own while the server is idle. wrk counts only whole answers, so

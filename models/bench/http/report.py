@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.bench import report, resnet18
+from models.bench import random_network, report
 from models.bench.harness import Comparison, Measurement, Ratio
 from models.bench.http import ladder, large, servers
 from models.bench.http.cores import Cores
@@ -48,7 +48,7 @@ class Report:
             _at_most(1.4, "median latency ÷ the minimal app's, one connection", p50, self.alone),
         ]
         if self.large is not None:
-            served, name = self.large, resnet18.NAME
+            served, name = self.large, random_network.RESNET18
             p99 = served.p99_in_service_times
             found += [
                 _at_least(0.9, f"{name}: rate ÷ its engine's own", served.share, served.loads),

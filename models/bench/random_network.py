@@ -1,0 +1,61 @@
+"""Networks with random weights: what they answer means nothing, what they compute is what trained ones compute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from models.bundle import Bundle
+from models.data import dataset
+
+if TYPE_CHECKING:
+    from models.networks import Network
+
+RESNET18 = "resnet18"
+Tgim = Literal["full", "factored"]
+# Pictures of 3×32×32.
+_DATA = "cifar10"
+_LEVELS = 2
+
+
+def network(
+    architecture: str, tgim: Tgim, budgets: Sequence[int], parameters: Mapping[str, Any] | None = None, seed: int = 0
+) -> Network:
+    """A network for pictures of 3×32×32, ready for inference, with L = 2 unless ``parameters`` say otherwise.
+
+    Needs torch. Raises ValueError when there is no such architecture or its parameters do not fit.
+    """
+    import torch
+
+    from models.networks import build
+    from models.training.loop import reestimate_norms
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made = build(architecture, _arguments(tgim, budgets) | dict(parameters or {}))
+        # Norms that fit the weights keep every layer spiking.
+        reestimate_norms(made, torch.rand(16, *dataset(_DATA).input.shape))
+    return made.eval()
+
+
+def write_bundle(path: Path, tgim: Tgim, made_by: str, budgets: Sequence[int] = (1,), seed: int = 0) -> Bundle:
+    """Write a ResNet-18 as a bundle, int8. Needs torch."""
+    from models.export.exporter import Card, assemble
+
+    data = dataset(_DATA)
+    card = Card(RESNET18, "Random weights.", data.classes, data.input, RESNET18, _arguments(tgim, budgets), made_by)
+    return assemble(path, network(RESNET18, tgim, budgets, seed=seed), card, "int8")
+
+
+def _arguments(tgim: Tgim, budgets: Sequence[int]) -> dict[str, Any]:
+    data = dataset(_DATA)
+    return {
+        "channels": data.input.channels,
+        "classes": len(data.classes),
+        "budgets": list(budgets),
+        "levels": _LEVELS,
+        "tgim": tgim,
+        "mean": list(data.input.mean),
+        "std": list(data.input.std),
+    }
