@@ -33,6 +33,7 @@ class _Commands(LazyGroup):
         "import": _of_models("import", "Write a checkpoint of the authors' code as a bundle.", "import_"),
         "plot": _of_models("plot", "Plot accuracy against time-steps, spikes, energy and latency."),
         "stress": _of_models("stress", "Accuracy of each budget on easier and harder pictures of two-digit numbers."),
+        "cascade": _of_models("cascade", "What min_confidence saves at the accuracy of every fixed budget."),
         "reproduce": _of_models("reproduce", "Train and measure what the LM-HT paper compares, and write a report."),
         "bench": _of_models("bench", "Measure the engine against its alternatives."),
         "simulate": LazyCommand(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from models.bundle import Bundle
 from models.data import dataset
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 RESNET18 = "resnet18"
 Tgim = Literal["full", "factored"]
+TGIMS: tuple[Tgim, ...] = get_args(Tgim)
 # Pictures of 3×32×32.
 _DATA = "cifar10"
 _LEVELS = 2

@@ -100,6 +100,7 @@ def _subject(
 ) -> tuple[str, dict[str, Network], list[int], tuple[int, int, int], Precision]:
     """Title, networks by their T-GIM, budgets, shape of an image, precision of what serves."""
     from models.bench import random_network
+    from models.bench.random_network import TGIMS
     from models.evaluation import network_of
 
     if folder is not None:
@@ -118,10 +119,14 @@ def _subject(
         return manifest.name, {manifest.tgim: network}, budgets, manifest.input.shape, manifest.budgets[0].precision
     budgets = _numbers(timesteps or "1,4,8", "--timesteps")
     try:
-        networks = {
-            kind: random_network.network(architecture, kind, budgets, json_format.loads(parameters))  # type: ignore[arg-type]
-            for kind in tgim.split(",")
-        }
+        own = json_format.loads(parameters)
+        if not isinstance(own, dict):
+            raise ValueError("the parameters are no JSON object")
+        networks: dict[str, Network] = {}
+        for kind in tgim.split(","):
+            if kind not in TGIMS:
+                raise ValueError(f"there is no T-GIM {kind!r}, only {' and '.join(TGIMS)}")
+            networks[kind] = random_network.network(architecture, kind, budgets, own)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     return f"{architecture}, random weights", networks, budgets, (3, 32, 32), "int8"

@@ -49,8 +49,11 @@ def evaluate(
 def _evaluate(bundle: bundles.Bundle, engine: Engine, claimed: list[Budget], root: Path | None) -> int:
     """Print the comparison; returns how many accuracies are off."""
     table = Table(
-        "T", "images", "served", "claimed", "float32", "claimed", "spikes/image", "", title=bundle.manifest.name
-    )
+        "T", "served", "claimed", "float32", "claimed", "difference", "spikes", "",
+        title=f"{bundle.manifest.name}: {max(b.accuracy.samples for b in claimed if b.accuracy):,} images",
+        caption="difference: served minus float32, in points ± standard error; spikes an image",
+        padding=(0, 0),
+    )  # fmt: skip
     sets = {(a.dataset, a.split): _load(a.dataset, a.split, root) for b in claimed if (a := b.accuracy)}
     wrong = 0
     right = []
@@ -62,13 +65,15 @@ def _evaluate(bundle: bundles.Bundle, engine: Engine, claimed: list[Budget], roo
             answers = evaluation.served(engine, data.images, budget.timesteps, advance)
             exact = evaluation.float32(bundle, data.images, budget.timesteps, advance)
             right.append(answers.right(data.labels))
-            found = (answers.correct(data.labels), int((exact.argmax(1) == data.labels).sum()))
+            exactly_right = exact.argmax(1) == data.labels
+            found = (int(right[-1].sum()), int(exactly_right.sum()))
             claims = (budget.accuracy.served, budget.accuracy.float32)
             off = [abs(f - evaluation.correct(c, data)) > TOLERANCE_IMAGES for f, c in zip(found, claims, strict=True)]
             wrong += sum(off)
             cells = [f"{value:.2%}" for f, c in zip(found, claims, strict=True) for value in (f / len(data), c)]
+            cells.append(evaluation.gap(exactly_right, right[-1]))
             spikes = f"{answers.mean_spikes.sum():,.0f}"
-            table.add_row(str(budget.timesteps), str(len(data)), *cells, spikes, "differs" if any(off) else "agrees")
+            table.add_row(str(budget.timesteps), *cells, spikes, "differs" if any(off) else "agrees")
     console.print(table)
     if len(sets) == 1 and len(claimed) > 1:
         smallest, largest = claimed[0].timesteps, claimed[-1].timesteps

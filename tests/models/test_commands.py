@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import re
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from models import bundle as bundles
-from models.bundle import WEIGHTS, ZOO, Bundle, Engine, Manifest
+from models.bundle import WEIGHTS, ZOO, Manifest
 from models.commands.bench import bench
 from models.commands.evaluate import evaluate
 from models.commands.export import export
@@ -29,16 +28,10 @@ from models.evaluation import gap
 from models.export import exporter
 from models.tools import Tools
 from models.training import recipes
-from service.engines import EngineOptions, open_engine
+from service.cli import _open_engine, _open_graph
 from tests.data import fixture
 
 DATA = Path(__file__).parents[1] / "data"
-
-
-def _open(
-    bundle: Bundle, *, provider: Any = "auto", threads: int | None = None, batch_sizes: tuple[int, ...] | None = None
-) -> Engine:
-    return open_engine(bundle, EngineOptions(threads, batch_sizes or (1, 4, 16), provider))
 
 
 def call(command: Callable[..., None] | typer.Typer, *arguments: object) -> Result:
@@ -47,7 +40,7 @@ def call(command: Callable[..., None] | typer.Typer, *arguments: object) -> Resu
     else:
         app = typer.Typer()
         app.command()(command)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], obj=Tools(_open))
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], obj=Tools(_open_engine, _open_graph))
 
 
 @pytest.fixture
@@ -129,7 +122,7 @@ def test_import_writes_a_repository_folder_that_is_served(tmp_path: Path) -> Non
     meta, _, images, expected = fixture.load(str(DATA / "official-resnet18-T2-L2.npz"))
     assert bundle.manifest.timesteps == (meta["T"],)
     assert bundle.manifest.budgets[0].accuracy is None
-    engine = _open(bundle, batch_sizes=(len(images),))
+    engine = _open_engine(bundle, batch_sizes=(len(images),))
     outputs = engine.run(images, meta["T"])
     engine.close()
     spikes = sum(values.sum() for name, values in expected.items() if name.startswith("spikes:"))
@@ -182,28 +175,75 @@ def test_stress_refuses_a_model_of_other_pictures() -> None:
     assert "two-digit" in result.output
 
 
-def test_bench_compares_three_ways_and_writes_them_down(tmp_path: Path) -> None:
+@pytest.fixture
+def torch_threads() -> Iterator[None]:
+    """Puts back how many threads torch uses."""
     threads = torch.get_num_threads()
-    report = tmp_path / "bench.json"
-    try:
-        result = call(bench, "--timesteps", 1, "--batch", 1, "--rounds", 3, "--threads", 1, "--json", report)
-    finally:
-        torch.set_num_threads(threads)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("torch_threads")
+def test_bench_compares_a_bundle_with_its_alternatives_and_writes_them_down(tmp_path: Path) -> None:
+    path, markdown = tmp_path / "bench.json", tmp_path / "bench.md"
+    result = call(
+        bench, "--bundle", ZOO / "mnist" / "1", "--timesteps", "1,2", "--batch", 1, "--rounds", 3, "--threads", 1,
+        "--json", path, "--report", markdown,
+    )  # fmt: skip
     assert result.exit_code == 0, result.output
-    names = [alternative["name"] for alternative in json.loads(report.read_text())["results"]]
-    assert names[:2] == ["PyTorch, eager, float32", "ONNX Runtime CPU provider, float32"]
-    assert names[2].endswith("int8 (served)")
+    document = json.loads(path.read_text())
+    names = [alternative["name"] for alternative in document["results"]]
+    assert len(names) == 9  # the ReLU network once
+    for kind in ("engine", "engine, nothing counted", "ONNX Runtime CPU, float32", "PyTorch, eager"):
+        assert f"{kind}: factored T-GIM, T = 2, batch 1" in names
+    assert "8-bit ReLU network: 1 × batch 1" in names
+    second = document["ratios"][1]
+    assert (second["timesteps"], second["batch"]) == (2, 1)
+    medians = {alternative["name"]: alternative["median_s"] for alternative in document["results"]}
+    of = "factored T-GIM, T = 2, batch 1"
+    assert second["ratios"]["as eager"]["value"] == pytest.approx(
+        medians[f"PyTorch, eager: {of}"] / medians[f"engine: {of}"]
+    )
+    assert second["ratios"]["time ÷ ReLU passes"]["value"] == pytest.approx(
+        medians[f"engine: {of}"] / medians["8-bit ReLU network: 1 × batch 1"]
+    )
+    assert {grown["batch"] for grown in document["memory"]} == {1}
+    assert "| factored T-GIM, T = 2, batch 1 |" in markdown.read_text(encoding="utf-8")
 
 
-def test_bench_refuses_a_budget_below_the_smallest(tmp_path: Path) -> None:
-    manifest = bundles.load(ZOO / "mnist" / "1").manifest
-    source = ZOO / "mnist" / "1"
-    path = tmp_path / "mnist" / "1"
-    larger = manifest.model_copy(update={"budgets": manifest.budgets[1:]})
-    bundles.write(path, larger, {name: (source / name).read_bytes() for name in manifest.files})
-    result = call(bench, "--bundle", path, "--timesteps", 1)
-    assert result.exit_code == 2
-    assert "the smallest budget is 2" in result.output
+@pytest.mark.usefixtures("torch_threads")
+def test_bench_takes_any_architecture_with_random_weights(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    result = call(
+        bench, "--architecture", "vgg", "--parameters", '{"widths": [[2], [3]]}', "--tgim", "full,factored",
+        "--timesteps", "1,3", "--batch", 2, "--rounds", 3, "--threads", 1, "--json", path,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    document = json.loads(path.read_text())
+    names = [alternative["name"] for alternative in document["results"]]
+    assert {name for name in names if name.startswith("8-bit")} == {
+        "8-bit ReLU network: 1 × batch 2",
+        "8-bit ReLU network: 3 × batch 2",
+    }
+    assert "as eager, full T-GIM" in document["ratios"][-1]["ratios"]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--bundle", ZOO / "mnist" / "1", "--timesteps", "3"], "no budget of 3; there are 1, 2, 4, 8"),
+        (["--timesteps", "two"], "whole numbers"),
+        (["--batch", "0"], "whole numbers"),
+        (["--architecture", "transformer"], "unknown architecture"),
+        (["--parameters", "{"], "delimiter|property name"),
+        (["--parameters", "[1]"], "object"),
+        (["--tgim", "half"], "half"),
+    ],
+)
+def test_bench_refuses_what_makes_no_sense(options: list[object], reason: str) -> None:
+    result = call(bench, *options)
+    assert result.exit_code == 2, result.output
+    assert re.search(reason, " ".join(re.sub("[│╭╰─╮╯]", " ", result.output).split()))
 
 
 def test_a_temperature_makes_overconfident_logits_honest() -> None:
