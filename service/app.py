@@ -63,6 +63,7 @@ def make_services(settings: Settings, open_engine: Callable[[Bundle], Engine] | 
         max_delay_s=settings.max_delay_ms / 1000,
         patience_s=settings.auto_patience_ms / 1000,
         hang_s=settings.engine_timeout_s,
+        inline_s=settings.inline_ms / 1000,
     )
     scheduler = Scheduler(limits, overload=settings.overload)
     metrics = Metrics()
@@ -107,8 +108,9 @@ def create_app(settings: Settings, open_engine: Callable[[Bundle], Engine] | Non
     app.include_router(health.router(services.models, lambda: services.handler.trouble))
     app.include_router(prometheus.router(services.metrics))
     app.include_router(native.router(services.handler, services.models))
-    # First in line, since routes are tried in order and these are the ones in a hurry.
-    app.router.routes[:0] = native.routes(services.handler, services.metrics, settings)
+    classify = native.ClassifyEndpoint(services.handler, services.metrics, settings)
+    app.router.routes.extend(native.routes(classify))
+    app.add_middleware(native.Shortcut, endpoint=classify)
     openapi.install(app)
     return app
 

@@ -239,7 +239,8 @@ class Handler:
             opened.append(picture)
 
         def decode() -> FloatArray:
-            return np.stack([picture.to_input(spec) for picture in opened])
+            inputs = [picture.to_input(spec) for picture in opened]
+            return inputs[0][None] if count == 1 else np.stack(inputs)
 
         if count <= _QUICK_IMAGES and all(picture.is_quick(spec) for picture in opened):
             return decode()
@@ -268,7 +269,7 @@ class Handler:
                 reason=each.reason,
                 images=len(each.rows),
                 spikes=float(each.outputs.spikes.sum()),
-                synops=float(each.outputs.synops.sum()),
+                synops=sum(e.synops for e in each.energies),
                 profile=first.profile,
                 energy_nj=None if first.snn_nj is None else sum(e.snn_nj or 0.0 for e in each.energies),
                 queue_s=each.queue_s,

@@ -23,6 +23,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from models.bundle import FloatArray, InputSpec
 from service import ink
+from service.plain_png import PlainPng, plain_png
 from service.problems import AnimatedPicture, TooManyPixels, UnreadablePicture
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
@@ -48,18 +49,18 @@ _DRAFT = 8
 
 @dataclass(frozen=True)
 class EncodedPicture:
-    """A picture whose header was read and whose pixels were not decoded yet."""
+    """A picture whose header was read and whose pixels were not decoded yet; its size is that of the header."""
 
-    _image: ImageFile.ImageFile
+    _source: ImageFile.ImageFile | PlainPng
 
     @property
     def pixels(self) -> int:
-        """Width × height, by the header."""
-        return self._image.width * self._image.height
+        """Width × height."""
+        return self._source.width * self._source.height
 
     def is_quick(self, spec: InputSpec) -> bool:
         """Whether `to_input` is over in microseconds, so that no thread is needed for it."""
-        fits = spec.picture.method == "resize" or self._image.size == (spec.width, spec.height)
+        fits = spec.picture.method == "resize" or (self._source.width, self._source.height) == (spec.width, spec.height)
         return fits and self.pixels <= _QUICK_PIXELS
 
     def to_input(self, spec: InputSpec) -> FloatArray:
@@ -67,31 +68,56 @@ class EncodedPicture:
 
         Once only: the decoder is used up. Raises UnreadablePicture and AnimatedPicture.
         """
-        picture = _flat(_decoded(self._image, spec), spec.picture.background)
-        if spec.picture.method == "ink":
-            values = np.broadcast_to(_redrawn(picture.convert("L"), spec), spec.shape)
-        else:
-            picture = picture.convert("L" if spec.channels == 1 else "RGB")
-            if picture.size != (spec.width, spec.height):
-                picture = picture.resize((spec.width, spec.height), Image.Resampling.BILINEAR, reducing_gap=3.0)
-            pixels = np.asarray(picture, dtype=np.float32) / np.float32(255)
-            values = pixels.reshape(spec.height, spec.width, spec.channels).transpose(2, 0, 1)
-        return np.ascontiguousarray(values, dtype=np.float32)
+        if isinstance(self._source, PlainPng):
+            return _from_plain(self._source, spec)
+        return _from_image(_flat(_decoded(self._source, spec), spec.picture.background), spec)
 
 
 def open_picture(data: bytes, max_pixels: int) -> EncodedPicture:
     """Read a picture's header. Raises UnreadablePicture, and TooManyPixels where the header says so."""
+    source = plain_png(data) or _open(data, max_pixels)
+    if source.width * source.height > max_pixels:
+        raise TooManyPixels(f"the picture has {source.width}×{source.height} pixels; at most {max_pixels} are taken")
+    return EncodedPicture(source)
+
+
+def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooManyPixels(f"the picture has more than {max_pixels} pixels") from error
     except UnidentifiedImageError as error:
         raise UnreadablePicture(f"no picture of a kind that is read here: {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow's readers raise many kinds on hostile headers, SyntaxError and struct.error too
         raise UnreadablePicture("the picture's header cannot be read") from error
-    if image.width * image.height > max_pixels:
-        raise TooManyPixels(f"the picture has {image.width}×{image.height} pixels; at most {max_pixels} are taken")
-    return EncodedPicture(image)
+
+
+def _from_plain(source: PlainPng, spec: InputSpec) -> FloatArray:
+    pixels = source.pixels() if source.width * source.height <= _QUICK_PIXELS else None
+    if pixels is None:
+        image = _open(source.data, source.width * source.height)
+        return _from_image(_flat(_decoded(image, spec), spec.picture.background), spec)
+    as_it_is = pixels.shape == ((spec.height, spec.width) if spec.channels == 1 else (spec.height, spec.width, 3))
+    if not as_it_is or (spec.picture.method == "ink" and spec.channels != 1):
+        return _from_image(Image.fromarray(pixels), spec)
+    values = pixels.astype(np.float32)
+    values /= np.float32(255)
+    if spec.channels != 1:
+        return np.ascontiguousarray(values.transpose(2, 0, 1))
+    return (ink.same_size(values) if spec.picture.method == "ink" else values)[None]
+
+
+def _from_image(picture: Image.Image, spec: InputSpec) -> FloatArray:
+    """A picture in mode L or RGB as the network's input."""
+    if spec.picture.method == "ink":
+        values = np.broadcast_to(_redrawn(picture.convert("L"), spec), spec.shape)
+    else:
+        picture = picture.convert("L" if spec.channels == 1 else "RGB")
+        if picture.size != (spec.width, spec.height):
+            picture = picture.resize((spec.width, spec.height), Image.Resampling.BILINEAR, reducing_gap=3.0)
+        pixels = np.asarray(picture, dtype=np.float32) / np.float32(255)
+        values = pixels.reshape(spec.height, spec.width, spec.channels).transpose(2, 0, 1)
+    return np.ascontiguousarray(values, dtype=np.float32)
 
 
 def to_png(values: FloatArray, spec: InputSpec) -> bytes:

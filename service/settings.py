@@ -73,6 +73,12 @@ class Settings(BaseSettings):
         description="When requests with timesteps=auto and no deadline should be answered: under load their budgets "
         "shrink to keep it. Never less than twice what the largest budget takes.",
     )
+    inline_ms: float = Field(
+        1.0,
+        ge=0,
+        le=1000,
+        description="Batches that take no longer run on the event loop: the way to a thread and back would take more.",
+    )
     engine_timeout_s: float = Field(
         60.0, gt=0, le=86_400, description="An engine that takes longer for a batch is reported, and ends readiness."
     )

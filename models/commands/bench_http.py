@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -17,6 +17,7 @@ from models.bench.http.large import Served
 from models.bench.http.plan import Plan
 from models.bench.http.report import Report, print_tables, to_json
 from models.bench.http.wrk import Wrk
+from models.bench.random_network import Tgim
 from models.bench.report import progress
 from models.bundle import ZOO, BundleError
 from models.commands.progress import console
@@ -34,7 +35,8 @@ def http(
         typer.Option(help="28×28 PNG to post to mnist. [default: a drawn 7]", exists=True, dir_okay=False),
     ] = None,
     resnet: Annotated[bool, typer.Option(help="Whether to measure a network of ResNet-18's size too.")] = True,
-    tgim: Annotated[Literal["full", "factored"], typer.Option(help="T-GIM of that network.")] = "full",
+    tgim: Annotated[Tgim, typer.Option(help="T-GIM of that network.")] = "full",
+    timesteps: Annotated[int, typer.Option(min=1, help="Budget of that network.")] = 4,
     seed: Annotated[
         int, typer.Option(min=0, help="Of the order in the rounds, of the intervals and of the weights.")
     ] = 0,
@@ -52,7 +54,7 @@ def http(
         plan = Plan(rounds, seconds, connections, seed, machine)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            found = _measure(plan, cores, generator, picture, tgim if resnet else None, tools, folder)
+            found = _measure(plan, cores, generator, picture, (tgim, timesteps) if resnet else None, tools, folder)
     except (BenchError, BundleError) as error:
         typer.secho(f"lmht: {error}", err=True, fg=typer.colors.RED)
         raise typer.Exit(1) from error
@@ -66,7 +68,7 @@ def _measure(
     cores: Cores,
     generator: Wrk,
     picture: Path | None,
-    tgim: Literal["full", "factored"] | None,
+    resnet: tuple[Tgim, int] | None,
     tools: Tools,
     folder: Path,
 ) -> Report:
@@ -78,14 +80,14 @@ def _measure(
             busy = servers.busy(plan, on_round)
         with progress("one connection") as on_round:
             alone = servers.alone(plan, on_round)
-    served = None if tgim is None else _large(plan, cores, generator, tgim, tools, folder)
+    served = None if resnet is None else _large(plan, cores, generator, *resnet, tools, folder)
     return Report(plan, cores, generator.version, servers.engine, busy, alone, served)
 
 
 def _large(
-    plan: Plan, cores: Cores, generator: Wrk, tgim: Literal["full", "factored"], tools: Tools, folder: Path
+    plan: Plan, cores: Cores, generator: Wrk, tgim: Tgim, timesteps: int, tools: Tools, folder: Path
 ) -> Served:
     bundle = folder / "large" / random_network.RESNET18 / "1"
-    random_network.write_bundle(bundle, tgim, "lmht bench http", seed=plan.seed)
+    random_network.write_bundle(bundle, tgim, "lmht bench http", (timesteps,), plan.seed)
     with progress(f"{random_network.RESNET18}, {plan.connections} connections") as on_round:
-        return large.served(bundle, generator, cores, tools.open_engine, folder, plan, on_round)
+        return large.served(bundle, timesteps, generator, cores, tools.open_engine, folder, plan, on_round)

@@ -7,6 +7,7 @@ refused by the runtime.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from service.engines import EngineError, EngineOptions
 from service.engines.buckets import Buckets
 from service.engines.sessions import BATCH_AXIS, choose_provider, open_session
 
+_TIMED_PASSES = 3
 _INPUT, _OUTPUTS = "images", ("logits", "spikes", "synops")
 # What ONNX Runtime raises about a graph has no common base of its own; the other two come from its providers' set-up.
 _GRAPH_ERRORS = (
@@ -44,15 +46,19 @@ class OnnxEngine:
         threads = options.threads or available_threads()
         provider = choose_provider(options.provider)
         graphs = {budget.timesteps: bundle.read(budget.file) for budget in bundle.manifest.budgets}
+        self._name = f"onnxruntime/{provider}"
+        self._input_shape = bundle.manifest.input.shape
+        self._batch_sizes = options.batch_sizes
         # One after the other: the runtime holds the interpreter's lock while it compiles, so threads would not help.
         self._sessions = {
             (budget.timesteps, size): _open_session(bundle, budget, graphs[budget.timesteps], size, provider, threads)
             for budget in bundle.manifest.budgets
             for size in options.batch_sizes
         }
-        self._name = f"onnxruntime/{provider}"
-        self._input_shape = bundle.manifest.input.shape
-        self._buckets = Buckets(options.batch_sizes)
+        self._buckets = {
+            timesteps: Buckets({size: self._time(timesteps, size) for size in options.batch_sizes})
+            for timesteps in bundle.manifest.timesteps
+        }
 
     @property
     def name(self) -> str:
@@ -62,7 +68,7 @@ class OnnxEngine:
     @property
     def batch_sizes(self) -> tuple[int, ...]:
         """The batch buckets, ascending."""
-        return self._buckets.sizes
+        return self._batch_sizes
 
     def run(self, images: FloatArray, timesteps: int) -> Outputs:
         """Classify images, float32 [n, C, H, W], at an exported budget.
@@ -72,11 +78,12 @@ class OnnxEngine:
         """
         if images.dtype != np.float32 or images.shape[1:] != self._input_shape or not len(images):
             raise ValueError(f"images are {images.dtype} {list(images.shape)}, not float32 {['n', *self._input_shape]}")
-        if (timesteps, self.batch_sizes[0]) not in self._sessions:
+        buckets = self._buckets.get(timesteps)
+        if buckets is None:
             raise ValueError(f"no budget of {timesteps} time-steps is open")
         parts = []
         start = 0
-        for size in self._buckets.passes(len(images)):
+        for size in buckets.passes(len(images)):
             part = images[start : start + size]
             parts.append([output[: len(part)] for output in self._pass(part, timesteps, size)])
             start += size
@@ -86,7 +93,18 @@ class OnnxEngine:
 
     def close(self) -> None:
         """Release the sessions."""
+        self._buckets.clear()
         self._sessions.clear()
+
+    def _time(self, timesteps: int, size: int) -> float:
+        """Seconds of a pass, the least of a few; the first one, which is not counted, warms the session up."""
+        images = np.zeros((size, *self._input_shape), np.float32)
+        taken = []
+        for _ in range(_TIMED_PASSES + 1):
+            began = time.perf_counter()
+            self._pass(images, timesteps, size)
+            taken.append(time.perf_counter() - began)
+        return min(taken[1:])
 
     def _pass(self, images: FloatArray, timesteps: int, size: int) -> Any:
         """One session's outputs for up to ``size`` images, rows of padding included."""

@@ -1,4 +1,4 @@
-"""Runs a batch's engine in a thread."""
+"""Runs a batch's engine, in a thread or on the event loop."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ class Run:
 
 
 class Runner(Protocol):
-    """Runs batches off the event loop."""
+    """Runs batches."""
 
-    def start(self, batch: Batch) -> asyncio.Future[Run]:
+    def start(self, batch: Batch, *, inline: bool) -> asyncio.Future[Run]:
         """Begin, and return a future that fails with EngineError where the engine does.
 
-        Raises RuntimeError when nothing can be begun any more.
+        ``inline`` batches hold up the event loop until they are done. Raises RuntimeError when nothing can be begun any
+        more.
         """
 
     def close(self) -> None:
@@ -41,7 +42,7 @@ class Runner(Protocol):
 
 
 class ThreadRunner:
-    """Runs each batch in a thread of an executor.
+    """Runs each batch in a thread of an executor, or at once where it is so short that the hand-over would take longer.
 
     Args:
         concurrency: threads of its own pool, without an ``executor``.
@@ -56,9 +57,17 @@ class ThreadRunner:
         self._executor = executor or ThreadPoolExecutor(concurrency, thread_name_prefix="engine")
         self._clock = clock
 
-    def start(self, batch: Batch) -> asyncio.Future[Run]:
+    def start(self, batch: Batch, *, inline: bool) -> asyncio.Future[Run]:
         """See `Runner`."""
-        return asyncio.get_running_loop().run_in_executor(self._executor, self._run, batch)
+        loop = asyncio.get_running_loop()
+        if not inline:
+            return loop.run_in_executor(self._executor, self._run, batch)
+        run: asyncio.Future[Run] = loop.create_future()
+        try:
+            run.set_result(self._run(batch))
+        except EngineError as error:
+            run.set_exception(error)
+        return run
 
     def close(self) -> None:
         """See `Runner`; does not wait."""
@@ -66,7 +75,7 @@ class ThreadRunner:
             self._executor.shutdown(wait=False)
 
     def _run(self, batch: Batch) -> Run:
-        """The engine's work, in a thread."""
+        """The engine's work."""
         requests = batch.requests
         began = self._clock()
         images = requests[0].images if len(requests) == 1 else np.concatenate([r.images for r in requests])

@@ -50,6 +50,8 @@ class Limits:
         patience_s: when requests that left their budget open should be answered where they set no deadline; at least
             twice what the largest budget takes.
         hang_s: an engine that is not back after so long is reported as stalled.
+        inline_s: batches that take no longer, as predicted with a margin, run on the event loop: for them the way to
+            a thread and back would be most of the time. Nobody notices one that hangs there but who asks the server.
     """
 
     capacity_images: int = 512
@@ -57,6 +59,7 @@ class Limits:
     max_delay_s: float = 0.0
     patience_s: float = 0.25
     hang_s: float = 60.0
+    inline_s: float = 0.0
 
 
 class Scheduler:
@@ -227,7 +230,7 @@ class Scheduler:
             seconds = self._costs.seconds(batch.key, batch.timesteps, batch.size)
             self._queue.serve(lane, batch.requests, seconds)
             try:
-                run = self._runner.start(batch)
+                run = self._runner.start(batch, inline=self._is_quick(batch))
             except RuntimeError as error:  # the executor was shut down by its owner
                 for request in batch.requests:
                     _fail(request, error)
@@ -235,6 +238,11 @@ class Scheduler:
             self._running[batch] = now + seconds
             watchdog = asyncio.get_running_loop().call_later(self._limits.hang_s, self._report_hung, batch)
             run.add_done_callback(partial(self._finish, batch, watchdog))
+
+    def _is_quick(self, batch: Batch) -> bool:
+        """Whether a batch runs on the event loop."""
+        known = self._costs.knows(batch.key, batch.timesteps)
+        return known and self._costs.at_most(batch.key, batch.timesteps, batch.size) <= self._limits.inline_s
 
     def _ripe_lane(self, now: float) -> Lane | None:
         """The lane whose turn it is, of those that need not wait for company; sets the alarm for when one is."""

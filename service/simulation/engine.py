@@ -92,7 +92,7 @@ class SimulatedRunner:
         self._random = random.Random(seed)
         self.busy_s = 0.0
 
-    def start(self, batch: Batch) -> asyncio.Future[Run]:
+    def start(self, batch: Batch, *, inline: bool) -> asyncio.Future[Run]:
         """Begin a batch; its future is done when its time has passed."""
         loop = asyncio.get_running_loop()
         seconds = self._costs.of(batch.timesteps, batch.size) * self._random.lognormvariate(0, self._costs.variation)

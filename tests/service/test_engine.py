@@ -277,14 +277,29 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None
         EngineOptions(**options)
 
 
+@pytest.mark.parametrize("base", [0.0, 0.5, 3.0])
 @pytest.mark.parametrize("sizes", [(1,), (3,), (1, 4, 16), (1, 2, 4, 8), (2, 5), (3, 7)])
-def test_passes_hold_every_batch_at_the_least_cost_with_padding_in_the_last_alone(sizes: tuple[int, ...]) -> None:
-    buckets = Buckets(sizes)
+def test_passes_hold_every_batch_at_the_least_cost_with_padding_in_the_last_alone(
+    sizes: tuple[int, ...], base: float
+) -> None:
+    seconds = {size: size + base for size in sizes}
+    buckets = Buckets(seconds)
+
+    def cost(passes: tuple[int, ...]) -> float:
+        return sum(seconds[size] for size in passes)
+
     for rows in range(1, sizes[-1] + 1):
         every = (p for n in range(1, rows + 1) for p in itertools.combinations_with_replacement(sizes, n))
-        cheapest = min(sum(p) + len(p) / 2 for p in itertools.takewhile(lambda p: len(p) < 8, every) if sum(p) >= rows)
+        cheapest = min(cost(p) for p in itertools.takewhile(lambda p: len(p) < 9, every) if sum(p) >= rows)
         for more in (0, 3):
             passes = buckets.passes(rows + more * sizes[-1])
-            assert list(passes) == sorted(passes, reverse=True)
+            assert list(passes) == sorted(passes, reverse=True) or more
             assert sum(passes[:-1]) < rows + more * sizes[-1] <= sum(passes)
-            assert sum(passes) + len(passes) / 2 == cheapest + more * (sizes[-1] + 0.5)
+            if rows <= 8:
+                assert cost(passes) == cheapest + more * cost(buckets.passes(sizes[-1]))
+
+
+def test_where_a_large_pass_is_slow_small_ones_make_up_the_batch() -> None:
+    assert Buckets({1: 1.2, 4: 4.0, 16: 17.0}).passes(16) == (4, 4, 4, 4)
+    assert Buckets({1: 1.2, 4: 4.0, 16: 17.0}).passes(3) == (1, 1, 1)
+    assert Buckets({1: 3.0, 4: 4.0, 16: 10.0}).passes(3) == (4,)

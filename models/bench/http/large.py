@@ -1,4 +1,4 @@
-"""A network of ResNet-18's size at T = 1: how much of its engine's own rate the server keeps, and what that costs.
+"""A network of ResNet-18's size: how much of its engine's own rate the server keeps, and what that costs.
 
 The network is `models.bench.random_network`, with random weights. Two figures come of each round:
 
@@ -77,7 +77,14 @@ def noise(seed: int) -> bytes:
 
 
 def served(
-    bundle: Path, wrk: Wrk, cores: Cores, open_engine: OpenEngine, folder: Path, plan: Plan, on_round: OnRound
+    bundle: Path,
+    timesteps: int,
+    wrk: Wrk,
+    cores: Cores,
+    open_engine: OpenEngine,
+    folder: Path,
+    plan: Plan,
+    on_round: OnRound,
 ) -> Served:
     """Measure the server of a bundle that is alone in its repository folder; ``folder`` is for the files of the run.
 
@@ -86,21 +93,21 @@ def served(
     picture = folder / "noise.png"
     picture.write_bytes(noise(plan.seed))
     model = bundle.parent.name
-    server = servers.product(SERVER, bundle.parent.parent, model, timesteps=1)
+    server = servers.product(SERVER, bundle.parent.parent, model, timesteps)
     with servers.running(server, cores.server, folder) as url:
         engine_name = servers.ask(server, url, picture.read_bytes())["engine"]
         provider = _PROVIDERS.get(engine_name.rpartition("/")[2])
         if provider is None:
             raise BenchError(f"the server's engine is {engine_name}, which is not known here")
-        with pinned_engine(bundle, 1, open_engine, provider, cores.server) as engine:
-            return _Rounds(model, url, picture, wrk, engine, plan).compare(on_round)
+        with pinned_engine(bundle, timesteps, open_engine, provider, cores.server) as engine:
+            return _Rounds(f"{model}, T = {timesteps}", url, picture, wrk, engine, plan).compare(on_round)
 
 
 class _Rounds:
     """Measures both, and keeps what else was found."""
 
-    def __init__(self, model: str, url: str, picture: Path, wrk: Wrk, engine: PinnedEngine, plan: Plan) -> None:
-        self._model, self._url, self._picture = model, url, picture
+    def __init__(self, what: str, url: str, picture: Path, wrk: Wrk, engine: PinnedEngine, plan: Plan) -> None:
+        self._what, self._url, self._picture = what, url, picture
         self._wrk, self._engine, self._plan = wrk, engine, plan
         self._loads: list[Load] = []
         self._batches: list[int] = []
@@ -111,7 +118,7 @@ class _Rounds:
         comparison = compare_measured(
             {OFFLINE: self._offline, SERVER: self._server},
             baseline=OFFLINE,
-            title=f"{self._model}, T = 1, {plan.connections} connections",
+            title=f"{self._what}, {plan.connections} connections",
             rounds=plan.rounds,
             warmup=plan.warmup,
             seed=plan.seed,

@@ -57,7 +57,7 @@ class Engine:
 class Runner:
     """Runs batches on the loop's own timers."""
 
-    def start(self, batch: Batch) -> asyncio.Future[Run]:
+    def start(self, batch: Batch, *, inline: bool) -> asyncio.Future[Run]:
         loop, engine = asyncio.get_running_loop(), batch.engine
         assert isinstance(engine, Engine)
         images = np.concatenate([request.images for request in batch.requests])
