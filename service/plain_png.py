@@ -7,6 +7,7 @@ animation. Every other file is left to Pillow, and so is a plain one that libspn
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +15,14 @@ import numpy.typing as npt
 import pyspng
 
 _MOST_BYTES = 16 * 1024
-_BEGINNING = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
-_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-# Wherever these letters stand in the file, in the pixels too: then Pillow takes a little longer, and that is all.
-_TELLING = (b"tRNS", b"eXIf", b"iTXt", b"tEXt", b"zTXt", b"acTL")
-_HEADER = struct.Struct(">IIBBBBB")
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_CHUNK = struct.Struct(">I4s")
+_CHECKSUM = struct.Struct(">I")
+# Width, height, depth, colour.
+_HEADER = struct.Struct(">IIBB")
 _GREY, _RGB = 0, 2
+# Chunks that say nothing of the pixels that Pillow would heed.
+_PLAIN = frozenset({b"IHDR", b"IDAT", b"IEND", b"pHYs", b"sRGB", b"gAMA", b"cHRM", b"tIME", b"bKGD"})
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,22 @@ class PlainPng:
 
 
 def plain_png(data: bytes) -> PlainPng | None:
-    """The picture, if it is a plain PNG of at most 16 KiB."""
-    if len(data) > _MOST_BYTES or not data.startswith(_BEGINNING) or not data.endswith(_END):
+    """The picture, if it is a plain PNG of at most 16 KiB with right checksums: libspng does not mind wrong ones."""
+    if len(data) > _MOST_BYTES or not data.startswith(_SIGNATURE):
         return None
-    width, height, depth, colour, _, _, _ = _HEADER.unpack_from(data, len(_BEGINNING))
-    if depth != 8 or colour not in (_GREY, _RGB) or any(chunk in data for chunk in _TELLING):
+    kind, start = b"", len(_SIGNATURE)
+    try:
+        width, height, depth, colour = _HEADER.unpack_from(data, start + _CHUNK.size)
+        while kind != b"IEND":
+            length, kind = _CHUNK.unpack_from(data, start)
+            end = start + _CHUNK.size + length
+            (checksum,) = _CHECKSUM.unpack_from(data, end)
+            if kind not in _PLAIN or zlib.crc32(data[start + 4 : end]) != checksum:
+                return None
+            start = end + _CHECKSUM.size
+    except struct.error:  # the file ends before its end
+        return None
+    # After the end nothing may follow: it might be another picture's.
+    if depth != 8 or colour not in (_GREY, _RGB) or start != len(data):
         return None
     return PlainPng(data, width, height)

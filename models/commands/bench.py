@@ -1,4 +1,4 @@
-"""`lmht bench`: engines of one network, interleaved. `http` and `costs` are commands below it."""
+"""`lmht bench`: engines of one network, interleaved. `http`, `costs` and `overload` are commands below it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from models.bench.harness import Comparison, compare
 from models.bundle import BundleError
 from models.commands.bench_costs import costs
 from models.commands.bench_http import http
+from models.commands.bench_overload import overload
 from models.commands.progress import bar, console
 from models.cpu import available_threads
 from models.machine import describe_machine
@@ -32,6 +33,7 @@ _RESNET18 = "resnet18"
 bench = typer.Typer(add_completion=False)
 bench.command()(http)
 bench.command()(costs)
+bench.command()(overload)
 
 
 @bench.callback(invoke_without_command=True)

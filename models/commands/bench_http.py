@@ -84,9 +84,7 @@ def _measure(
     return Report(plan, cores, generator.version, servers.engine, busy, alone, served)
 
 
-def _large(
-    plan: Plan, cores: Cores, generator: Wrk, tgim: Tgim, timesteps: int, tools: Tools, folder: Path
-) -> Served:
+def _large(plan: Plan, cores: Cores, generator: Wrk, tgim: Tgim, timesteps: int, tools: Tools, folder: Path) -> Served:
     bundle = folder / "large" / random_network.RESNET18 / "1"
     random_network.write_bundle(bundle, tgim, "lmht bench http", (timesteps,), plan.seed)
     with progress(f"{random_network.RESNET18}, {plan.connections} connections") as on_round:

@@ -76,6 +76,14 @@ def noise(seed: int) -> bytes:
     return png.getvalue()
 
 
+def provider_of(engine_name: str) -> Provider:
+    """The provider of a server's engine, by the name that its answers give. Raises BenchError."""
+    provider = _PROVIDERS.get(engine_name.rpartition("/")[2])
+    if provider is None:
+        raise BenchError(f"the server's engine is {engine_name}, which is not known here")
+    return provider
+
+
 def served(
     bundle: Path,
     timesteps: int,
@@ -96,9 +104,7 @@ def served(
     server = servers.product(SERVER, bundle.parent.parent, model, timesteps)
     with servers.running(server, cores.server, folder) as url:
         engine_name = servers.ask(server, url, picture.read_bytes())["engine"]
-        provider = _PROVIDERS.get(engine_name.rpartition("/")[2])
-        if provider is None:
-            raise BenchError(f"the server's engine is {engine_name}, which is not known here")
+        provider = provider_of(engine_name)
         with pinned_engine(bundle, timesteps, open_engine, provider, cores.server) as engine:
             return _Rounds(f"{model}, T = {timesteps}", url, picture, wrk, engine, plan).compare(on_round)
 
