@@ -77,7 +77,7 @@ class Settings(BaseSettings):
         1.0,
         ge=0,
         le=1000,
-        description="Batches that take no longer run on the event loop: the way to a thread and back would take more.",
+        description="Batches that take less run on the event loop: the way to a thread and back would take more.",
     )
     engine_timeout_s: float = Field(
         60.0, gt=0, le=86_400, description="An engine that takes longer for a batch is reported, and ends readiness."

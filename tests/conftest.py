@@ -48,6 +48,8 @@ def gated(repository: Path) -> Iterator[Gated]:
 
     def make(**settings: Any) -> tuple[RunningApp, GatedEngine]:
         factory = GatedApp()
+        # Engines that wait for the test must not do so on the event loop.
+        settings = {"inline_ms": 0} | settings
         app = create_app(Settings(models=(repository,), **settings), factory.open_engine)
         running = RunningApp(app)
         opened.append((running, factory))

@@ -50,7 +50,7 @@ class Limits:
         patience_s: when requests that left their budget open should be answered where they set no deadline; at least
             twice what the largest budget takes.
         hang_s: an engine that is not back after so long is reported as stalled.
-        inline_s: batches that take no longer, as predicted with a margin, run on the event loop: for them the way to
+        inline_s: batches that take less, as predicted with a margin, run on the event loop: for them the way to
             a thread and back would be most of the time. Nobody notices one that hangs there but who asks the server.
     """
 
@@ -85,7 +85,7 @@ class Scheduler:
         self._limits = limits or Limits()
         self._overload = overload
         self._concurrency = concurrency
-        self._runner = runner or ThreadRunner(concurrency, clock=clock)
+        self._runner = runner or ThreadRunner(concurrency, clock=clock, hang_s=self._limits.hang_s)
         self._clock = clock
         self._queue = WorkQueue()
         self._costs = CostModel()
@@ -242,7 +242,7 @@ class Scheduler:
     def _is_quick(self, batch: Batch) -> bool:
         """Whether a batch runs on the event loop."""
         known = self._costs.knows(batch.key, batch.timesteps)
-        return known and self._costs.at_most(batch.key, batch.timesteps, batch.size) <= self._limits.inline_s
+        return known and self._costs.at_most(batch.key, batch.timesteps, batch.size) < self._limits.inline_s
 
     def _ripe_lane(self, now: float) -> Lane | None:
         """The lane whose turn it is, of those that need not wait for company; sets the alarm for when one is."""

@@ -382,6 +382,33 @@ def test_rates_and_latencies_become_the_reports_ratios(stand_ins: Path, tmp_path
     assert calls[28:] == ["lmht-serve 8 3s True"] * 4
 
 
+def test_an_overloaded_server_is_measured_way_by_way(stand_ins: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.md"
+    result = CliRunner().invoke(
+        app,
+        ["bench", "overload", "--loads", "0.02,0.04", "--seconds", "1", "--report", str(report)],
+        env={"COLUMNS": "160"},
+    )
+    assert result.exit_code == 0, result.output
+    rows = [line.split(" | ") for line in report.read_text(encoding="utf-8").splitlines() if line.startswith("| 0.0")]
+    assert [(row[0], row[1]) for row in rows] == [
+        (f"| {load}", way) for load in ("0.02", "0.04") for way in ("T = 1", "T = 2", "T = 4", "auto")
+    ]
+    # The stand-in answers everything at T = 1, which is 83.81 % right.
+    assert {tuple(row[2:8]) for row in rows} == {("100.0%", "0.0%", "0.0%", "0.0%", "83.81%", "83.81%")}
+    assert {row[-1] for row in rows} == {"1: 100% |"}
+    # Five times 0.3 ms, and 3000 images a second.
+    assert "deadline 1.5 ms" in report.read_text(encoding="utf-8")
+    assert "load 1 is 3000 images/s" in report.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("loads", ["0", "-1", "much"])
+def test_loads_that_are_no_loads_are_refused(loads: str) -> None:
+    result = CliRunner().invoke(app, ["bench", "overload", "--loads", loads])
+    assert result.exit_code == 2
+    assert "positive numbers" in result.output
+
+
 def test_too_few_answers_are_no_verdict(stand_ins: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     result = call("--rounds", 1, "--seconds", 1, "--connections", 150, "--no-resnet", "--json", report)
@@ -462,7 +489,7 @@ def test_a_resnets_server_is_measured_against_its_engine(tmp_path: Path) -> None
     where = cores.choose()
     rounds: list[tuple[int, int]] = []
     served = large.served(
-        path, wrk.find(where.client), where, _open_engine, tmp_path, plan, lambda *done: rounds.append(done)
+        path, 1, wrk.find(where.client), where, _open_engine, tmp_path, plan, lambda *done: rounds.append(done)
     )
     assert rounds == [(1, 1)]
     assert served.engine == engine.name

@@ -35,9 +35,9 @@ def colour(height: int = 6, width: int = 5) -> npt.NDArray[Any]:
     return np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def spec(channels: int, height: int, width: int, method: Literal["resize", "ink"] = "resize") -> InputSpec:
+def spec(channels: Literal[1, 3], height: int, width: int, method: Literal["resize", "ink"] = "resize") -> InputSpec:
     return InputSpec(
-        channels=channels,  # type: ignore[arg-type]
+        channels=channels,
         height=height,
         width=width,
         mean=(0.0,) * channels,
@@ -52,7 +52,8 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 def answer(data: bytes, wanted: InputSpec) -> list[Any] | type[Problem]:
     try:
-        return pictures.open_picture(data, LIMIT).to_input(wanted).tolist()
+        values: list[Any] = pictures.open_picture(data, LIMIT).to_input(wanted).tolist()
+        return values
     except Problem as problem:
         return type(problem)
 

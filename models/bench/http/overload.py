@@ -95,7 +95,7 @@ def overload(
     picture = folder / "noise.png"
     picture.write_bytes(large.noise(seed))
     largest = max(budgets)
-    server = servers.product("lmht serve, overload", bundle.parent.parent, bundle.parent.name, largest)
+    server = servers.product(large.SERVER, bundle.parent.parent, bundle.parent.name, largest)
     with servers.running(server, cores.server, folder) as url:
         answer = servers.ask(server, url, picture.read_bytes())
         provider = large.provider_of(answer["engine"])
