@@ -75,7 +75,9 @@ def serve(
 @app.command()
 def classify(
     files: Annotated[list[Path], typer.Argument(help="Pictures.", exists=True, dir_okay=False, readable=True)],
-    timesteps: Annotated[int | None, typer.Option(help="Time-step budget. [default: the model's largest]")] = None,
+    timesteps: Annotated[
+        str | None, typer.Option(help="Time-step budget, or auto. [default: the model's largest]")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Model to ask. [default: the first one served]")] = None,
     url: Annotated[str | None, typer.Option(help="Ask the server at this address instead of classifying here.")] = None,
     models: Annotated[list[Path] | None, typer.Option(help="Repository folder, without --url.")] = None,
@@ -88,16 +90,21 @@ def classify(
     from service.problems import Problem
     from service.settings import SettingsError, read_settings
 
+    if timesteps is not None and timesteps != "auto" and not timesteps.isdecimal():
+        raise typer.BadParameter(f"{timesteps!r} is neither a whole number nor auto", param_hint="--timesteps")
+    budget: int | Literal["auto"] | None = None
+    if timesteps is not None:
+        budget = "auto" if timesteps == "auto" else int(timesteps)
     images = [file.read_bytes() for file in files]
     try:
         if url is None:
             settings = read_settings(models=models or None)
-            answer = local.classify(settings, images, model=model, timesteps=timesteps, top_k=top_k)
+            answer = local.classify(settings, images, model=model, timesteps=budget, top_k=top_k)
         else:
             with Client(url) as client:
                 if model is None:
                     model = local.first([served.name for served in client.models().models])
-                answer = client.classify(model, images, timesteps=timesteps, top_k=top_k)
+                answer = client.classify(model, images, timesteps=budget, top_k=top_k)
     except Problem as error:
         _fail(f"{error.title}: {error.detail}")
     except (ClientError, SettingsError, local.NoModel) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -64,7 +64,7 @@ class Client:
         model: str,
         images: Sequence[bytes],
         *,
-        timesteps: int | None = None,
+        timesteps: int | Literal["auto"] | None = None,
         top_k: int | None = None,
         deadline_ms: float | None = None,
         energy_profile: str | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Literal
 
 import orjson
 
@@ -27,7 +28,7 @@ def classify(
     images: Sequence[bytes],
     *,
     model: str | None = None,
-    timesteps: int | None = None,
+    timesteps: int | Literal["auto"] | None = None,
     top_k: int | None = None,
 ) -> Classification:
     """Classify encoded pictures with a model of the settings' repositories, by default the first by name.

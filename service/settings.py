@@ -51,7 +51,10 @@ class Settings(BaseSettings):
         "auto", description="ONNX Runtime's execution provider; auto takes OpenVINO where it is installed."
     )
     threads: int | None = Field(
-        None, ge=1, le=1024, description="Threads of an engine; unset, as many as the CPU quota allows."
+        None,
+        ge=1,
+        le=1024,
+        description="Threads of every pass of an engine; unset, what its work can use, within the CPU quota.",
     )
     batch_sizes: Annotated[tuple[int, ...], NoDecode] = Field(
         (1, 4, 16), description="Batch buckets in images, ascending and separated by commas in the variable."

@@ -43,6 +43,11 @@ def dense_macs(manifest: Manifest) -> int:
     return sum(connection.macs for connection in manifest.connections)
 
 
+def pass_macs(manifest: Manifest, timesteps: int) -> int:
+    """Multiply-accumulates of one pass over one image where spikes are multiplied like any other input."""
+    return sum(connection.macs * runs(connection, timesteps) for connection in manifest.connections)
+
+
 def runs(connection: Connection, timesteps: int) -> int:
     """How often a connection is carried out in a pass."""
     return timesteps if connection.runs == "each_step" else 1

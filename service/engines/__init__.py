@@ -18,11 +18,9 @@ class EngineError(Exception):
 class EngineOptions:
     """How to run bundles.
 
-    ``threads`` of one run; None takes `models.cpu.available_threads`. ``batch_sizes`` are the buckets, ascending:
-    each costs compile time and memory per budget. An engine makes up any batch from passes of these sizes, so these
-    three take 6 % longer than 1, 2, 4, 8, 16 on average over batches of 1 to 16 (a third longer at the worst, two
-    images; `mnist` and `mnist-full` at T = 4, two cores, 20 interleaved rounds). They open both bundled models in 5.6 s
-    against 9.6 s, with 245 MB against 359 MB (one core's work; the means of two runs each).
+    ``threads`` of every pass; None gives each as many as it can use, see `service.engines.onnx.threads_for`.
+    ``batch_sizes`` are the buckets, ascending: each costs compile time and memory per budget. An engine makes up any
+    batch from passes of these sizes, by what they were measured to take.
     """
 
     threads: int | None = None

@@ -17,7 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 from models import bundle
 from models.bundle import Bundle, BundleError, Engine, Outputs
 from service.engines import EngineError, EngineOptions, open_engine
+from service.engines import onnx as onnx_engine
 from service.engines.buckets import Buckets
+from service.engines.onnx import threads_for
 from tests import tiny
 
 OPENVINO = "OpenVINOExecutionProvider" in ort.get_available_providers()
@@ -124,6 +126,30 @@ def test_openvino_is_chosen_where_it_is_installed_with_its_precision_and_threads
     assert open_engine(made, EngineOptions(threads=3, batch_sizes=(1,))).name.endswith("OpenVINOExecutionProvider")
     settings = {"device_type": "CPU", "precision": "FP32", "num_of_threads": "3"}
     assert seen == [("OpenVINOExecutionProvider", settings)] * len(tiny.BUDGETS)
+
+
+def test_a_pass_gets_as_many_threads_as_it_has_work_for() -> None:
+    manifest = bundle.load(bundle.ZOO / "numbers" / "1").manifest  # 6 million MACs at T = 1
+    assert [threads_for(manifest, 1, images, 8) for images in (1, 2, 4, 16)] == [1, 2, 3, 8]
+    assert [threads_for(manifest, t, 1, 8) for t in (1, 2, 4)] == [1, 2, 3]
+    factored = bundle.load(bundle.ZOO / "numbers-factored" / "1").manifest
+    assert [threads_for(factored, t, 2, 8) for t in (1, 8)] == [2, 2]
+    assert threads_for(manifest, 4, 64, 2) == 2
+
+
+@pytest.mark.skipif(not OPENVINO, reason="the OpenVINO provider is not installed")
+def test_threads_are_chosen_where_none_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    original = ort.InferenceSession
+
+    def record(graph: bytes, options: Any, providers: Any, **rest: Any) -> Any:
+        seen.append(providers[0][1]["num_of_threads"])
+        return original(graph, options, providers, **rest)
+
+    monkeypatch.setattr(ort, "InferenceSession", record)
+    monkeypatch.setattr(onnx_engine, "available_threads", lambda: 2)
+    open_engine(bundle.load(bundle.ZOO / "mnist" / "1"), EngineOptions(batch_sizes=(1, 4)))
+    assert seen == ["1", "2"] * 4
 
 
 @pytest.mark.skipif(not OPENVINO, reason="the OpenVINO provider is not installed")
