@@ -115,9 +115,10 @@ def _lowest(small: Ran, large: Ran, right: Flags, here: Flags) -> float | None:
     order = np.argsort(small.confidence[here], kind="stable")
     sorted_confidence = small.confidence[here][order]
     gain = large.right[here][order].astype(int) - small.right[here][order]
-    # Right answers when the k least certain are run again, for k = 0..n.
+    # Right answers when the k least certain are run again, for k = 0..n; images of one confidence go together.
     reached = small.right[here].sum() + np.concatenate([[0], np.cumsum(gain)])
-    enough = np.flatnonzero(reached >= right[here].sum())
+    apart = np.concatenate([[True], np.diff(sorted_confidence) > 0, [True]])
+    enough = np.flatnonzero(apart & (reached >= right[here].sum()))
     if not len(enough):
         return None
     count = int(enough[0])

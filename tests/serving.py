@@ -22,13 +22,13 @@ PATIENCE_S = 60.0  # for what must happen; a test that waits so long has failed
 class RunningApp:
     """Runs an app's event loop, start-up and shutdown included, between ``with`` and its end."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, root_path: str = "") -> None:
         self.app = app
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._client = httpx.AsyncClient(
             # The app's own answer to an error is what a client sees; that it is raised as well is for the log.
-            transport=httpx.ASGITransport(app, raise_app_exceptions=False),
+            transport=httpx.ASGITransport(app, raise_app_exceptions=False, root_path=root_path),
             base_url="http://test",
         )
         self._lifespan = app.router.lifespan_context(app)

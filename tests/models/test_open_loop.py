@@ -20,14 +20,14 @@ class Stub:
 
     def __init__(self) -> None:
         self.wait_s = 0.0
+        self.version, self.closes = "HTTP/1.1", False
         self.statuses = [200]
         self.asked: list[tuple[str, bytes]] = []
         stub, lock = self, threading.Lock()
 
         class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
             def do_POST(self) -> None:
+                self.protocol_version = stub.version
                 body = self.rfile.read(int(self.headers["content-length"]))
                 with lock:
                     number = len(stub.asked)
@@ -42,6 +42,8 @@ class Stub:
                 self.send_header("content-length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer)
+                if stub.closes:  # without a word
+                    self.close_connection = True
 
             def log_message(self, format: str, *arguments: object) -> None:
                 """Say nothing."""
@@ -74,6 +76,14 @@ def test_a_connection_that_is_cut_is_no_answer(stub: Stub) -> None:
     stub.statuses = [0]
     replies = open_loop.offer(stub.url, b"x", {}, rate=30, seconds=0.5, seed=0)
     assert {(r.status, r.timesteps) for r in replies} == {(0, None)}
+
+
+@pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
+def test_connections_that_the_server_closes_are_replaced(stub: Stub, version: str) -> None:
+    stub.version, stub.closes = version, version == "HTTP/1.1"
+    replies = open_loop.offer(stub.url, b"x", {}, rate=60, seconds=1, seed=2)
+    assert {r.status for r in replies} == {200}
+    assert len(stub.asked) == len(replies)
 
 
 def test_a_slow_server_does_not_slow_the_clients(stub: Stub) -> None:

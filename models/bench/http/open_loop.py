@@ -98,9 +98,18 @@ class _Connections:
 
     async def post(self) -> tuple[int, bytes]:
         """Status and body. Raises OSError and EOFError."""
-        # The one used last: what is not needed for a while stays idle.
-        pair = self._free.pop() if self._free else await asyncio.open_connection(self._host, self._port)
-        reader, writer = pair
+        if self._free:
+            # The one used last: what is not needed for a while stays idle, and the server may close it any time.
+            try:
+                return await self._post(*self._free.pop())
+            except asyncio.IncompleteReadError as error:
+                if error.partial:
+                    raise
+            except ConnectionError:
+                pass
+        return await self._post(*await asyncio.open_connection(self._host, self._port))
+
+    async def _post(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[int, bytes]:
         try:
             writer.write(self._request)
             head = await reader.readuntil(b"\r\n\r\n")
@@ -109,10 +118,10 @@ class _Connections:
         except BaseException:
             writer.close()
             raise
-        if _CLOSE.search(head):
+        if head.startswith(b"HTTP/1.0") or _CLOSE.search(head):
             writer.close()
         else:
-            self._free.append(pair)
+            self._free.append((reader, writer))
         return int(head.split(b" ", 2)[1]), body
 
     def close(self) -> None:
