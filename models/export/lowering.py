@@ -62,13 +62,14 @@ class Value:
     """A signal as tensors: one without time, or all time-steps in one (time first), or one tensor for each.
 
     Spikes are held as whole numbers, sums where a pool took averages. ``packed`` says that they have been through 8
-    bits.
+    bits; ``unpacked`` is then what went in, for each step or once.
     """
 
     once: str | None = None
     stacked: str | None = None
     steps: list[str] | None = None
     packed: bool = False
+    unpacked: list[str] | None = None
 
 
 class Lowering:
@@ -81,7 +82,6 @@ class Lowering:
         self.signals = graph.signals()
         self.values = {IMAGES: Value(once=IMAGES)}
         self.totals: dict[str, str] = {}
-        self.pooled: dict[str, str] = {}
         self.gains = thresholds.gains(graph)
 
     def run(self) -> str:
@@ -99,6 +99,11 @@ class Lowering:
         if name not in self.totals:
             self.totals[name] = self.writer.sum(self._steps(name), f"{name}/total")
         return self.totals[name]
+
+    def _unpacked_total(self, name: str) -> str:
+        """The same of what has not been through 8 bits."""
+        unpacked = self.values[name].unpacked
+        return self.total(name) if unpacked is None else self.writer.sum(unpacked, f"{name}/unpacked")
 
     def counted(self, name: str) -> counters.Counted:
         """A layer's unit spikes in one tensor, summed over time where nothing else wants them stacked."""
@@ -184,24 +189,55 @@ class Lowering:
 
     def _reshaped(self, node: AvgPool | Flatten) -> Value:
         source = node.inputs[0]
+        if isinstance(node, AvgPool) and self.signals[source].spikes is not None:
+            return self._summed(node)
 
         def apply(tensor: str, output: str) -> str:
             if isinstance(node, Flatten):
                 return self.writer.op("Flatten", [tensor], output)
-            # Spikes are summed; the divisor is in the unit of the sums.
-            factor = 1 if self.signals[source].spikes is None else prod(node.window.kernel)
-            average = output if factor == 1 else f"{output}/average"
-            if node.window.kernel == self.signals[source].shape[1:] and node.window.padding == (0, 0):
-                self.writer.op("GlobalAveragePool", [tensor], average)
-            else:
-                attributes = _window_attributes(node.window)
-                del attributes["dilations"]
-                self.writer.op("AveragePool", [tensor], average, count_include_pad=1, **attributes)
-            return self.writer.times(average, factor, output)
+            return self._average(node, tensor, output)
 
         if self._only_read_out(node):
             return Value(once=apply(self.total(source), node.name))
-        return self._each(source, node.name, apply)
+        return replace(self._each(source, node.name, apply), packed=self.values[source].packed)
+
+    def _summed(self, node: AvgPool) -> Value:
+        """A pool of spikes: their sums, whole numbers; the divisor is in their unit.
+
+        The provider averages bytes to bytes, rounding, unless a quantisation follows that says how. So sums that fit 8
+        bits are packed at once, and others come from spikes that were not.
+        """
+        source, factor = node.inputs[0], prod(node.window.kernel)
+        spikes = self.signals[node.name].spikes
+        assert spikes is not None
+
+        def apply(tensor: str, output: str) -> str:
+            return self.writer.times(self._average(node, tensor, f"{output}/average"), factor, output)
+
+        if self._only_read_out(node):
+            return Value(once=apply(self._unpacked_total(source), node.name))
+        value = self.values[source]
+        if self._fits(spikes):
+            sums = self._each(source, node.name, apply)
+            return self._packed(node.name, sums.steps or [str(sums.once)])
+        unpacked = value.unpacked or ([value.once] if value.once is not None else self._steps(source))
+        summed = [apply(tensor, f"{node.name}/{t}") for t, tensor in enumerate(unpacked, 1)]
+        return Value(steps=summed) if self.signals[node.name].timed else Value(once=summed[0])
+
+    def _average(self, node: AvgPool, tensor: str, output: str) -> str:
+        if node.window.kernel == self.signals[node.inputs[0]].shape[1:] and node.window.padding == (0, 0):
+            return self.writer.op("GlobalAveragePool", [tensor], output)
+        attributes = _window_attributes(node.window)
+        del attributes["dilations"]
+        return self.writer.op("AveragePool", [tensor], output, count_include_pad=1, **attributes)
+
+    def _packed(self, name: str, spikes: list[str]) -> Value:
+        """Spikes of each step, or of all together, through 8 bits."""
+        packed = [self.writer.pack(tensor, 1, f"{name}/uint8/{t}") for t, tensor in enumerate(spikes, 1)]
+        held = self.writer.unpack(self._concat(packed, f"{name}/uint8"), 1, f"{name}/held")
+        if self.signals[name].timed:
+            return Value(stacked=held, packed=True, unpacked=spikes)
+        return Value(once=held, packed=True, unpacked=spikes)
 
     def _only_read_out(self, node: Node) -> bool:
         """Whether the read-out alone sees this node: then it works on the sum over time, once instead of T times."""
@@ -232,7 +268,7 @@ class Lowering:
         node = scaled(node, np.full(len(node.weight), self.gains.get(node.name, 1.0)))
         node = replace(node, weight=node.weight * self._unit(source))
         if signal.spikes is not None and self._fits(signal.spikes):
-            tensor, weight = self._bytes(source), self._int8(node, signal.spikes)
+            tensor, weight = self._stacked(source), self._int8(node, signal.spikes)
         else:
             tensor = self._stacked(source)
             weight = self.writer.constant(f"{node.name}/weight", _layout(node, node.weight).astype(np.float32))
@@ -247,15 +283,6 @@ class Lowering:
     def _fits(self, spikes: Spikes) -> bool:
         """Whether these spikes go through 8 bits."""
         return self.precision == "int8" and spikes.maximum <= UINT8_MAX
-
-    def _bytes(self, source: str) -> str:
-        """Spikes that have been through 8 bits; those that a pool has summed go once for all that read them."""
-        if self.values[source].packed:
-            return self._stacked(source)
-        if source not in self.pooled:
-            packed = self.writer.pack(self._stacked(source), 1, f"{source}/uint8")
-            self.pooled[source] = self.writer.unpack(packed, 1, f"{source}/held")
-        return self.pooled[source]
 
     def _int8(self, node: Weighted, spikes: Spikes) -> str:
         integers, scale = quantise(node.weight, spikes.maximum)
@@ -303,9 +330,7 @@ class Lowering:
         assert signal.spikes is not None
         if not self._fits(signal.spikes):
             return Value(steps=spikes) if signal.timed else Value(once=spikes[0])
-        packed = [writer.pack(tensor, 1, f"{node.name}/uint8/{t}") for t, tensor in enumerate(spikes, 1)]
-        held = writer.unpack(self._concat(packed, f"{node.name}/uint8"), 1, f"{node.name}/held")
-        return Value(stacked=held, packed=True) if signal.timed else Value(once=held, packed=True)
+        return self._packed(node.name, spikes)
 
     def _currents(self, node: Neurons, inputs: list[str]) -> list[str]:
         """T-GIM: the current of each step from those of all."""

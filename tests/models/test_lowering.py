@@ -130,7 +130,7 @@ def units(network: Network) -> Iterator[tuple[nn.Module, nn.Module]]:
 
 
 def odd_graph(case: str) -> Graph:
-    sketch = Sketch(timesteps=3, levels=2, factored=case == "factored residual")
+    sketch = Sketch(timesteps=3, levels=2, factored=case.startswith("factored"))
     stem, size = sketch.stem(4), 6
     match case:
         case "current with a second reader":  # 1/θ cannot go into the weights
@@ -165,6 +165,8 @@ def odd_graph(case: str) -> Graph:
             summed = sketch.add(Add("sum", (sketch.conv("conv", stem, 4, 4), stem)))
             nested = sketch.add(Add("sum2", (summed, sketch.conv("side", stem, 4, 4, Window((1, 1)), groups=2))))
             last, features = sketch.neurons("last", nested), 4 * 36
+        case "pool before the read-out" | "factored pool before the read-out":
+            last, features = sketch.add(AvgPool("pool", (stem,), Window((3, 3), (2, 2)))), 4 * 4
         case _:
             raise AssertionError(case)
     return sketch.graph(size, last, features)
@@ -189,6 +191,27 @@ def test_odd_graphs_keep_their_meaning(case: str) -> None:
     graph = odd_graph(case)
     images = examples.images(6, 6)
     agree(graph, reference.serve(lower(graph, "float32"), images), reference.evaluate(graph, images))
+
+
+@pytest.mark.skipif(not OPENVINO, reason="needs onnxruntime-openvino")
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+@pytest.mark.parametrize("case", [*ODD, "pool before the read-out", "factored pool before the read-out"])
+def test_odd_graphs_mean_the_same_to_both_providers(case: str, precision: Precision) -> None:
+    """The provider's own transformations for 8 bits must not round what is not to be rounded."""
+    model, images = lower(odd_graph(case), precision), examples.images(6, 6)
+    expected, found = (reference.serve(model, images, provider) for provider in ("CPUExecutionProvider", OPENVINO[0]))
+    assert found.spikes.tolist() == expected.spikes.tolist()
+    assert found.synops.tolist() == expected.synops.tolist()
+    np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(not OPENVINO, reason="needs onnxruntime-openvino")
+@pytest.mark.parametrize("maximum", [4, 252, 256, 400])
+def test_pooled_sums_are_exact_in_both_providers(maximum: int) -> None:
+    model, images = lower(sums_up_to(maximum), "int8"), examples.images(6, 6)
+    expected, found = (reference.serve(model, images, provider) for provider in ("CPUExecutionProvider", OPENVINO[0]))
+    assert found.spikes.tolist() == expected.spikes.tolist()
+    np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-4, atol=1e-4)
 
 
 def sums_up_to(maximum: int) -> Graph:
