@@ -16,10 +16,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models import bundle
 from models.bundle import Bundle, BundleError, Engine, Outputs
+from models.energy.operations import pass_macs
 from service.engines import EngineError, EngineOptions, open_engine
 from service.engines import onnx as onnx_engine
 from service.engines.buckets import Buckets
-from service.engines.onnx import threads_for
+from service.engines.onnx import sizes_worth_having, threads_for
 from tests import tiny
 
 OPENVINO = "OpenVINOExecutionProvider" in ort.get_available_providers()
@@ -135,6 +136,29 @@ def test_a_pass_gets_as_many_threads_as_it_has_work_for() -> None:
     factored = bundle.load(bundle.ZOO / "numbers-factored" / "1").manifest
     assert [threads_for(factored, t, 2, 8) for t in (1, 8)] == [2, 2]
     assert threads_for(manifest, 4, 64, 2) == 2
+
+
+def test_large_networks_have_no_passes_that_do_not_pay() -> None:
+    small = bundle.load(bundle.ZOO / "numbers" / "1").manifest
+    assert sizes_worth_having(small, 4, (1, 4, 16)) == (1, 4, 16)
+    large = small.model_copy(
+        update={"connections": tuple(c.model_copy(update={"macs": 100 * c.macs}) for c in small.connections)}
+    )
+    assert pass_macs(large, 1) == pytest.approx(6e8, rel=0.01)
+    assert sizes_worth_having(large, 1, (1, 4, 16)) == (1, 4)
+    assert sizes_worth_having(large, 4, (1, 4, 16)) == (1,)
+    assert sizes_worth_having(large, 4, (8,)) == (8,)
+
+
+def test_a_batch_beyond_the_passes_there_are_is_made_up_of_them(made: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = tiny.images(11)
+    expected = open_engine(made, ON_CPU).run(images, 4)
+    monkeypatch.setattr(onnx_engine, "_PLENTY_MACS", 1)
+    engine = open_engine(made, EngineOptions(threads=1, batch_sizes=(2, 8), provider="cpu"))
+    assert engine.batch_sizes == (2, 8)
+    found = engine.run(images, 4)
+    assert found.spikes.tolist() == expected.spikes.tolist()
+    np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-5)
 
 
 @pytest.mark.skipif(not OPENVINO, reason="the OpenVINO provider is not installed")

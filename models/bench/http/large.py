@@ -2,7 +2,7 @@
 
 The network is `models.bench.random_network`, with random weights. Two figures come of each round:
 
-* The **rate** over HTTP, against the engine's own: images a second that it runs in passes of its largest bucket, with
+* The **rate** over HTTP, against the engine's own: images a second that it runs in batches of its largest bucket, with
   one thread on the server's core, in a process of its own while the server is idle. wrk counts only whole answers, so
   what is under way when it stops, at most one image for each connection, counts as not done; the server is therefore
   under load for three times as long as a small network's.
