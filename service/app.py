@@ -77,14 +77,21 @@ def make_services(settings: Settings, open_engine: Callable[[Bundle], Engine] | 
     return Services(models, scheduler, metrics, Handler(settings, models, scheduler, metrics))
 
 
-def create_app(settings: Settings, open_engine: Callable[[Bundle], Engine] | None = None) -> FastAPI:
-    """The application. Needs no torch; see `make_services` for ``open_engine``."""
+def create_app(
+    settings: Settings,
+    open_engine: Callable[[Bundle], Engine] | None = None,
+    on_loaded: Callable[[], None] = lambda: None,
+) -> FastAPI:
+    """The application. Needs no torch; see `make_services` for ``open_engine``.
+
+    ``on_loaded`` is called once all models are loaded that can be.
+    """
     services = make_services(settings, open_engine)
     services.metrics.watch(lambda: _states(services.models), lambda: services.scheduler.queued_images)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(services))
+        loading = asyncio.create_task(_load(services, on_loaded))
         try:
             yield
         finally:
@@ -115,7 +122,7 @@ def create_app(settings: Settings, open_engine: Callable[[Bundle], Engine] | Non
     return app
 
 
-async def _load(services: Services) -> None:
+async def _load(services: Services, on_loaded: Callable[[], None]) -> None:
     try:
         await services.load()
     except Exception:  # whatever it was, the server stays up and its readiness tells
@@ -125,6 +132,7 @@ async def _load(services: Services) -> None:
         _log.error("model %s cannot be served: %s", name, reason)
     for served in services.models.models():
         _log.info("model %s/%s is ready on %s", served.name, served.version, served.engine.name)
+    on_loaded()
 
 
 def _states(models: Registry) -> Iterator[ModelState]:

@@ -175,8 +175,11 @@ class Handler:
         wanted = self._wanted(request, served)
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(max(0.0, wanted.deadline - began) if wanted.deadline < math.inf else None):
+            if wanted.deadline == math.inf:
                 inputs = await self._inputs(request, manifest.input)
+            else:
+                async with asyncio.timeout(max(0.0, wanted.deadline - began)):
+                    inputs = await self._inputs(request, manifest.input)
             decoded = time.perf_counter()
             run = await self._run(served, wanted, inputs)
         except (TimeoutError, scheduler.DeadlinePassed) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import socket
@@ -24,7 +25,7 @@ def run(settings: Settings) -> None:
     listener = _listen(settings.host, settings.port)
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s:     %(message)s")
     config = uvicorn.Config(
-        create_app(settings),
+        create_app(settings, on_loaded=_settle_memory),
         http="httptools",
         loop="auto",
         ws="none",
@@ -42,6 +43,16 @@ def run(settings: Settings) -> None:
         signal.signal(number, _end)
     with listener:
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _settle_memory() -> None:
+    """Keep the garbage collector off what lives as long as the server.
+
+    Looking through all that was imported and loaded takes it 20 ms and more, which would come every few thousand
+    requests; what a request makes is seldom in a cycle.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _end(number: int, frame: FrameType | None) -> None:
