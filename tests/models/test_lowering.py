@@ -231,6 +231,28 @@ def test_int8_weights_stay_below_the_limit_of_what_they_multiply(maximum: int, l
     assert 2 * maximum * limit <= 32767
 
 
+@pytest.mark.parametrize("tgim", ["full", "factored"])
+def test_what_convolves_spikes_is_eight_bits_wide_and_cannot_be_folded(tgim: Tgim) -> None:
+    """Weights come as bytes through a quantisation, spikes as bytes: else a provider multiplies float32, silently."""
+    model = onnx.load_from_string(lower(trace(examples.network("resnet", 2, tgim), 2, (1, 7, 7)), "int8"))
+    made_by = {output: node for node in model.graph.node for output in node.output}
+    constant = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+
+    def chain(tensor: str) -> list[str]:
+        found = []
+        while (node := made_by.get(tensor)) is not None:
+            found.append(node.op_type)
+            tensor = node.input[0]
+        return [*found, onnx.TensorProto.DataType.Name(constant[tensor])] if tensor in constant else found
+
+    stem, *others = [node for node in model.graph.node if node.op_type == "Conv"]
+    assert chain(stem.input[1]) == ["FLOAT"]
+    assert len(others) > 5
+    for conv in others:
+        assert chain(conv.input[1]) == ["DequantizeLinear", "QuantizeLinear", "Cast", "INT8"], conv.name
+        assert chain(conv.input[0])[0] == "DequantizeLinear", conv.name
+
+
 def test_spikes_beyond_eight_bits_keep_float32_weights() -> None:
     graph = sums_up_to(256)
     model = lower(graph, "int8")

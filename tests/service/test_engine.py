@@ -121,6 +121,8 @@ def test_openvino_is_chosen_where_it_is_installed_with_its_precision_and_threads
 
     def record(graph: bytes, options: Any, providers: Any, **rest: Any) -> Any:
         seen.extend(providers)
+        assert "ConstantFolding" in rest["disabled_optimizers"]  # it would undo what keeps weights in 8 bits
+        assert options.graph_optimization_level == ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         return original(graph, options, providers, **rest)
 
     monkeypatch.setattr(ort, "InferenceSession", record)
