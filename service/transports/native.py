@@ -107,7 +107,7 @@ class Shortcut:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on what is not to classify."""
-        if scope["type"] == "http" and scope["method"] == "POST" and not scope.get("root_path"):
+        if scope["type"] == "http" and scope["method"] == "POST":
             match = _CLASSIFY.fullmatch(scope["path"])
             if match:
                 scope["path_params"] = {name: text for name, text in match.groupdict().items() if text is not None}

@@ -95,6 +95,12 @@ def test_a_slow_server_does_not_slow_the_clients(stub: Stub) -> None:
     assert all(0 <= r.late_s < r.latency_s for r in replies)
 
 
+def test_latency_counts_from_when_a_request_was_to_be_sent(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_loop, "_LEAD_S", -0.5)
+    replies = open_loop.offer(stub.url, b"x", {}, rate=50, seconds=0.2, seed=4)
+    assert all(0.3 < r.late_s < r.latency_s for r in replies)
+
+
 def test_arrivals_are_poisson() -> None:
     times = np.array(list(open_loop._times(200.0, 50.0, 7)))
     gaps = np.diff(times)

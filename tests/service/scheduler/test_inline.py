@@ -66,6 +66,19 @@ def test_only_what_is_known_to_be_quick_runs_on_the_event_loop(
     assert engine.threads == [on_the_loop]
 
 
+def test_a_model_that_was_never_timed_is_not_taken_for_another_that_was() -> None:
+    engine = Engine()
+
+    async def run() -> None:
+        scheduler = Scheduler(Limits(inline_s=0.001))
+        scheduler.seed("other", 1, QUICK)
+        await scheduler.submit(engine, "m", [1], np.zeros((1, 1), np.float32))
+        await scheduler.close()
+
+    asyncio.run(run())
+    assert engine.threads == [False]
+
+
 def test_what_turns_out_to_be_slow_goes_to_a_thread() -> None:
     engine = Engine(lambda: time.sleep(0.005))
     classify(engine, QUICK, Limits(inline_s=0.001), times=30)

@@ -70,7 +70,7 @@ def test_below_a_prefix_the_longer_way_answers_the_same(repository: Path) -> Non
         direct = post(served, PATH)
         of_version = post(served, "/v1/models/tiny/versions/1/classify")
     with running(repository, root_path="/below") as served:
-        around = post(served, PATH)
+        around = post(served, "/below" + PATH)
     assert direct == of_version == around
 
 
