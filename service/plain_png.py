@@ -1,4 +1,4 @@
-"""Small PNGs without anything special, read by libspng: Pillow's reader of everything takes half of a small request.
+"""Small PNGs without anything special, read by libspng: Pillow's reader of everything takes a third of a small request.
 
 Plain is 8-bit grey or RGB with no chunk that changes what the picture looks like: no transparency, no orientation, no
 animation. Every other file is left to Pillow, and so is a plain one that libspng cannot read.

@@ -48,7 +48,7 @@ def run(settings: Settings) -> None:
 def _settle_memory() -> None:
     """Keep the garbage collector off what lives as long as the server.
 
-    Looking through all that was imported and loaded takes it 20 ms and more, which would come every few thousand
+    Looking through all that was imported and loaded takes it about 20 ms, which would come every few thousand
     requests; what a request makes is seldom in a cycle.
     """
     gc.collect()

@@ -35,7 +35,7 @@ from service.transports.bodies import ClientGone, parse, read_body
 
 T = TypeVar("T")
 _CLASSIFY = re.compile(r"/v1/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?/classify")
-# Watching a connection costs as much as a tenth of a small model's request; most are answered before it begins.
+# Watching a connection takes a twentieth of a small model's request; most are answered before it begins.
 _WATCH_AFTER_S = 0.005
 
 
@@ -97,7 +97,7 @@ def routes(endpoint: ClassifyEndpoint) -> list[BaseRoute]:
 class Shortcut:
     """Middleware that takes requests to classify straight to their endpoint.
 
-    They would reach it by `routes` too, through layers that take a fifth of a small model's time. Middleware that is
+    They would reach it by `routes` too, through layers that take an eighth of a small model's time. Middleware that is
     added later lies around this one, and sees them as well.
     """
 

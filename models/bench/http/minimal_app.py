@@ -38,6 +38,8 @@ class Classifier:
             settings = {"device_type": "CPU", "precision": "FP32", "num_of_threads": "1"}
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
             unwanted.add("ConstantFolding")
+        else:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         self._session = ort.InferenceSession(
             bundle / "t1.onnx", options, [(provider, settings)], enable_fallback=0, disabled_optimizers=unwanted
         )
