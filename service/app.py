@@ -20,11 +20,14 @@ from models.bundle import Bundle, Engine
 from service import engines
 from service.engines import EngineOptions
 from service.handler import Handler
+from service.loading import ServedModel
 from service.metrics import Metrics, ModelState
-from service.registry import Registry, ServedModel
+from service.registry import Registry
 from service.scheduler import Limits, Scheduler
 from service.settings import Settings
-from service.transports import errors, health, native, openapi, prometheus
+from service.statistics import Statistics
+from service.transports import endpoint, errors, health, native, openapi, prometheus, v2
+from service.transports.access import Access
 
 _log = logging.getLogger("lmht")
 _DESCRIPTION = """\
@@ -40,6 +43,7 @@ class Services:
     models: Registry
     scheduler: Scheduler
     metrics: Metrics
+    statistics: Statistics
     handler: Handler
 
     async def load(self, only: str | None = None) -> None:
@@ -65,16 +69,28 @@ def make_services(settings: Settings, open_engine: Callable[[Bundle], Engine] | 
         hang_s=settings.engine_timeout_s,
         inline_s=settings.inline_ms / 1000,
     )
-    scheduler = Scheduler(limits, overload=settings.overload)
-    metrics = Metrics()
+    metrics, statistics = Metrics(), Statistics()
+    scheduler = Scheduler(limits, overload=settings.overload, on_run=statistics.executed)
 
     def on_ready(served: ServedModel) -> None:
         metrics.declare(served.name, served.manifest.timesteps)
         for timesteps, seconds in served.seconds.items():
             scheduler.seed(served.key, timesteps, seconds)
 
-    models = Registry(settings.models, open_engine or (lambda bundle: engines.open_engine(bundle, options)), on_ready)
-    return Services(models, scheduler, metrics, Handler(settings, models, scheduler, metrics))
+    async def drained(served: ServedModel) -> None:
+        await scheduler.drained(served.engine)
+        if served.version not in models.versions(served.name):  # it may have been replaced by another of its key
+            scheduler.forget(served.key)
+
+    models = Registry(
+        settings.models,
+        open_engine or (lambda bundle: engines.open_engine(bundle, options)),
+        on_ready,
+        drained,
+        patience_s=settings.drain_s,
+    )
+    handler = Handler(settings, models, scheduler, metrics, statistics)
+    return Services(models, scheduler, metrics, statistics, handler)
 
 
 def create_app(
@@ -111,15 +127,25 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.services = services
-    errors.install(app)
-    app.include_router(health.router(services.models, lambda: services.handler.trouble))
-    app.include_router(prometheus.router(services.metrics))
-    app.include_router(native.router(services.handler, services.models))
-    classify = native.ClassifyEndpoint(services.handler, services.metrics, settings)
-    app.router.routes.extend(native.routes(classify))
-    app.add_middleware(native.Shortcut, endpoint=classify)
-    openapi.install(app)
+    _add_transports(app, services, settings)
     return app
+
+
+def _add_transports(app: FastAPI, services: Services, settings: Settings) -> None:
+    handler, models, metrics = services.handler, services.models, services.metrics
+    access = Access(settings)
+    endpoints = [kind(handler, metrics, settings, access) for kind in (native.ClassifyEndpoint, v2.InferEndpoint)]
+    errors.install(app, {v2.PREFIX: v2.problem_response})
+    app.include_router(health.router(handler, models))
+    app.include_router(prometheus.router(metrics))
+    app.include_router(native.router(handler, models))
+    app.include_router(
+        v2.models_router(handler, models, services.statistics, version=app.version, max_images=settings.max_images)
+    )
+    app.include_router(v2.repository_router(models, access))
+    app.router.routes.extend(endpoint.routes(endpoints))
+    app.add_middleware(endpoint.Shortcut, endpoints=endpoints)
+    openapi.install(app, {path: each.describe for each in endpoints for path in each.paths})
 
 
 async def _load(services: Services, on_loaded: Callable[[], None]) -> None:
@@ -138,8 +164,9 @@ async def _load(services: Services, on_loaded: Callable[[], None]) -> None:
 def _states(models: Registry) -> Iterator[ModelState]:
     for served in models.models():
         yield ModelState(served.name, str(served.version), True)
-    for name in models.failures:
-        model, _, number = name.partition("/")
+    ready = {f"{served.name}/{served.version}" for served in models.models()}
+    for key in models.failures.keys() - ready:
+        model, _, number = key.partition("/")
         yield ModelState(model, number, False)
 
 

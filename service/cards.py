@@ -10,7 +10,7 @@ from models import energy
 from models.bundle import Budget, CountArray, Manifest
 from models.energy import PROFILES
 from service import pictures, schemas
-from service.registry import ServedModel
+from service.loading import ServedModel
 
 
 def model_list(models: Iterable[ServedModel], failures: Mapping[str, str]) -> schemas.ModelList:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from models import cpu, energy
 from models.bundle import Budget, CountArray, FloatArray, InputSpec, Manifest
 from models.energy import Energy
 from service import passes, pictures, registry, scheduler
+from service.loading import ServedModel
 from service.metrics import Metrics
 from service.options import Options
 from service.passes import Pass, Wanted
@@ -36,9 +37,10 @@ from service.problems import (
     UnknownModel,
     UnknownVersion,
 )
-from service.registry import Registry, ServedModel
+from service.registry import Registry
 from service.scheduler import Scheduler
 from service.settings import Settings
+from service.statistics import Statistics
 
 T = TypeVar("T")
 # So many small pictures are decoded on the event loop before the hand-over to a thread pays.
@@ -129,19 +131,28 @@ class Classification:
 class Handler:
     """Answers classification requests with the models of a registry, through a scheduler."""
 
-    def __init__(self, settings: Settings, models: Registry, engines: Scheduler, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, models: Registry, engines: Scheduler, metrics: Metrics, statistics: Statistics
+    ) -> None:
         self._settings = settings
         self._models = models
         self._scheduler = engines
         self._metrics = metrics
+        self._statistics = statistics
         # Decoding is bounded by the CPUs: a pool of its own keeps a burst of photographs from taking all memory.
         self._decoders = ThreadPoolExecutor(cpu.available_threads(), thread_name_prefix="lmht-decode")
         self.draining = False
 
-    @property
-    def trouble(self) -> str | None:
-        """Why no requests should be sent, whatever the models; None where they should."""
-        return "the server is shutting down" if self.draining else self._scheduler.stalled
+    def check_ready(self) -> None:
+        """Raises NotReady where no requests should be sent, with the models that failed as its extension."""
+        models = self._models
+        failed = {"failed": models.failures}
+        if reason := "the server is shutting down" if self.draining else self._scheduler.stalled:
+            raise NotReady(reason, extensions=failed)
+        if not models.loaded:
+            raise NotReady("models are still being loaded", extensions=failed, retry_after_s=1)
+        if not models.ready:
+            raise NotReady("no model could be loaded", extensions=failed)
 
     def close(self) -> None:
         """End the threads; no request may be under way."""
@@ -169,11 +180,19 @@ class Handler:
 
         Raises a `Problem` where the request cannot be served. Cancelling takes its work out of the queue.
         """
-        options, settings = request.options, self._settings
         served = self.find(request.model, request.version)
+        with served.users:
+            began = time.perf_counter()
+            try:
+                return await self._classify(request, served, began)
+            except BaseException:  # a client that went away too
+                self._statistics.failed(served.key, time.perf_counter() - began)
+                raise
+
+    async def _classify(self, request: ClassifyRequest, served: ServedModel, began: float) -> Classification:
+        options, settings = request.options, self._settings
         manifest = served.manifest
         wanted = self._wanted(request, served)
-        began = time.perf_counter()
         try:
             if wanted.deadline == math.inf:
                 inputs = await self._inputs(request, manifest.input)
@@ -203,7 +222,7 @@ class Handler:
             decode_s=decoded - began,
             total_s=time.perf_counter() - request.arrived,
         )
-        self._count(answer)
+        self._count(answer, time.perf_counter() - began)
         return answer
 
     def _wanted(self, request: ClassifyRequest, served: ServedModel) -> Wanted:
@@ -263,7 +282,7 @@ class Handler:
         except scheduler.Stalled as error:
             raise NotReady("the engine does not answer", retry_after_s=_STALLED_RETRY_S) from error
 
-    def _count(self, answer: Classification) -> None:
+    def _count(self, answer: Classification, handled_s: float) -> None:
         for each in answer.passes:
             first = each.energies[0]
             self._metrics.ran(
@@ -280,6 +299,14 @@ class Handler:
                 batch_size=each.batch_size,
             )
         self._metrics.classified(answer.served.name, int(answer.timesteps.max()), answer.total_s)
+        self._statistics.succeeded(
+            answer.served.key,
+            len(answer.timesteps),
+            total=handled_s,
+            decode=answer.decode_s,
+            queue=answer.queue_s,
+            compute=answer.compute_s,
+        )
 
 
 @dataclass(frozen=True)
@@ -339,12 +366,12 @@ def _checked(values: npt.NDArray[np.generic], spec: InputSpec) -> FloatArray:
         raise InvalidInstances("instances must be nested lists of numbers")
     if values.ndim != 4 or values.shape[1:] != spec.shape or len(values) == 0:
         raise InvalidInstances(
-            f"instances have the shape {list(values.shape)}; it must be [n, {', '.join(map(str, spec.shape))}]"
+            f"the images have the shape {list(values.shape)}; it must be [n, {', '.join(map(str, spec.shape))}]"
         )
     low, high = spec.value_range
     # Rounding to float32 may leave the range by the last bit; NaN fails both comparisons.
     slack = 1e-6 * (high - low)
-    numbers = values.astype(np.float64, copy=False)
+    numbers: npt.NDArray[Any] = values if values.dtype == np.float32 else values.astype(np.float64, copy=False)
     if not bool(((numbers >= low - slack) & (numbers <= high + slack)).all()):
-        raise InvalidInstances(f"instances have values outside {low:g} to {high:g}")
+        raise InvalidInstances(f"the images have values outside {low:g} to {high:g}")
     return np.ascontiguousarray(numbers, dtype=np.float32)

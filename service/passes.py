@@ -18,13 +18,11 @@ import numpy.typing as npt
 from models import energy
 from models.bundle import Budget, FloatArray, Outputs
 from models.energy import Energy
-from service import scheduler
-from service.registry import ServedModel
+from service.loading import ServedModel
+from service.reasons import REASONS as REASONS
+from service.reasons import Reason as Reason
 from service.scheduler import BatchResult, DeadlinePassed, Priority, Refused, Scheduler, Stalled
 
-# Why a pass was run at its budget: as the scheduler says, or the smallest first, or the largest for what was uncertain.
-Reason = Literal[scheduler.Reason, "cascade", "uncertain"]
-REASONS: tuple[Reason, ...] = (*scheduler.REASONS, "cascade", "uncertain")
 # What is left of the deadline to answer from the first pass when the second is given up.
 _ANSWER_S = 0.002
 

@@ -5,6 +5,9 @@
     - UnreadableBody
     - UnreadablePicture
     - AnimatedPicture
+    - CannotLoad
+  - Unauthorized               401
+  - Forbidden                  403
   x NotFound                   404
     - UnknownModel
     - UnknownVersion
@@ -17,6 +20,7 @@
   x Unprocessable              422
     - InvalidOption
     - InvalidInstances
+    - InvalidTensor
     - BudgetTooSmall
     - DeadlineTooShort
   x TooManyRequests            429
@@ -94,6 +98,27 @@ class AnimatedPicture(BadRequest):
     slug, title = "animated-picture", "The picture is an animation"
 
 
+class CannotLoad(BadRequest):
+    """What the repository holds cannot be served."""
+
+    slug, title = "cannot-load", "The model cannot be loaded"
+
+
+class Unauthorized(Problem):
+    """401: the key or token that is asked for is missing or wrong."""
+
+    status, slug, title = 401, "unauthorized", "Unauthorized"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"www-authenticate": "Bearer"})
+
+
+class Forbidden(Problem):
+    """403: not from here."""
+
+    status, slug, title = 403, "forbidden", "Forbidden"
+
+
 class NotFound(Problem):
     """404: there is nothing at this address."""
 
@@ -164,6 +189,12 @@ class InvalidInstances(Unprocessable):
     """``instances`` has another shape, or other values, than the model's input."""
 
     slug, title = "invalid-instances", "Invalid instances"
+
+
+class InvalidTensor(Unprocessable):
+    """A tensor of the Open Inference Protocol is not as the protocol or the model has it."""
+
+    slug, title = "invalid-tensor", "Invalid tensor"
 
 
 class BudgetTooSmall(Unprocessable):

@@ -1,30 +1,27 @@
-"""The models that are served: found in repository folders, opened, warmed up, and looked up by name and version.
+"""The models that are served: loaded from repository folders, looked up by name and version, and let go again.
 
-UnknownModel      no repository has a model of this name
+UnknownModel      no repository has a model of this name, or it is not loaded
 UnknownVersion    the model is there, but not in this version
 NotReady          it is still being loaded, or could not be: the reason is in the text
+LoadFailed        what was asked for could not be loaded; what was served before still is
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
-
-from models import bundle
-from models.bundle import Bundle, BundleError, Engine, Manifest
+from models.bundle import Bundle, BundleError, Engine
 from service.engines import EngineError
-from service.repository import Entry, Finding, scan
+from service.loading import ServedModel, open_model, read_manifest
+from service.repository import Entry, Finding, in_order, survey
 
-# Of a single image, and of the largest bucket, which takes longer.
-_TIMED_RUNS = 5, 2
-
+State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
+_NOT_LOADED = "not loaded"
 _log = logging.getLogger("lmht")
 
 
@@ -40,35 +37,36 @@ class NotReady(Exception):
     """The model, or the whole server, cannot answer now."""
 
 
-@dataclass(frozen=True)
-class ServedModel:
-    """A model that is warmed up.
+class LoadFailed(Exception):
+    """Not everything that was asked for could be loaded."""
 
-    ``seconds`` is, per budget, what batches took here when it was loaded, by their number of images: one, and the
-    largest bucket.
-    """
+
+@dataclass(frozen=True)
+class Status:
+    """A version of a model, in a repository or served; ``version`` is empty where the whole folder is at fault."""
 
     name: str
-    version: int
-    manifest: Manifest
-    engine: Engine
-    seconds: Mapping[int, Mapping[int, float]]
+    version: str
+    state: State
+    reason: str = ""
 
-    @property
-    def key(self) -> tuple[str, int]:
-        """Name and version."""
-        return self.name, self.version
+
+async def _nothing(served: ServedModel) -> None:
+    """There is nothing to wait for."""
 
 
 class Registry:
     """Serves the models of the repositories; of a name that several have, the first one's.
 
-    Looking up is for the event loop; loading runs in a thread, and its result is put in place on the loop.
+    All methods are for the event loop; opening and closing runs in threads, and its results are put in place on the
+    loop. Changes are made one after the other.
 
     Args:
         repositories: folders that hold ``<model>/<version>/``.
         open_engine: makes the engine of a bundle; raises BundleError or EngineError. Called in a thread.
         on_ready: called on the loop with each model, just before it is served.
+        drained: returns once nothing of a model, which is no longer served, waits for its engine or runs.
+        patience_s: how long a change waits for models that it replaced to be closed; they are in any case, later.
     """
 
     def __init__(
@@ -76,18 +74,27 @@ class Registry:
         repositories: Sequence[Path],
         open_engine: Callable[[Bundle], Engine],
         on_ready: Callable[[ServedModel], None] = lambda model: None,
+        drained: Callable[[ServedModel], Awaitable[None]] = _nothing,
+        patience_s: float = 30.0,
     ) -> None:
         self._on_ready = on_ready
+        self._drained = drained
+        self._patience_s = patience_s
         self._repositories = tuple(repositories)
         self._open_engine = open_engine
         self._models: dict[str, dict[int, ServedModel]] = {}
         self._failures: dict[str, str] = {}
+        self._loading: set[str] = set()
+        self._leaving: dict[asyncio.Task[None], ServedModel] = {}
+        self._changing = asyncio.Lock()
         self._loaded = False
         self._closed = False
 
+    # --- Looking up ------------------------------------------------------------------------------------------------
+
     @property
     def loaded(self) -> bool:
-        """Whether every model that was found is loaded or has failed."""
+        """Whether every model that was found at the start is loaded or has failed."""
         return self._loaded
 
     @property
@@ -103,6 +110,10 @@ class Registry:
     def models(self) -> list[ServedModel]:
         """All models, by name, then version."""
         return [self._models[name][version] for name in sorted(self._models) for version in sorted(self._models[name])]
+
+    def versions(self, name: str) -> list[int]:
+        """The versions of a model that are served, ascending."""
+        return sorted(self._models.get(name, ()))
 
     def get(self, name: str, version: int | None = None) -> ServedModel:
         """The model of this name, in its highest version unless one is given.
@@ -128,95 +139,167 @@ class Registry:
 
     async def names(self) -> list[str]:
         """The names that the repositories hold, sorted; whether their models can be loaded is not looked at."""
-        return sorted({finding.entry.name for finding in await self._scan() if finding.entry})
+        return sorted({finding.name for finding in await self._survey() if finding.entry})
+
+    async def index(self, only: str | None = None) -> list[Status]:
+        """Every version in the repositories, served or not, and what is served but no longer there; or of one name."""
+        found = {finding.key: finding for finding in await self._survey(only)}
+        served = {f"{model.name}/{model.version}": model for model in self.models()}
+        leaving = {f"{model.name}/{model.version}" for model in self._leaving.values()}
+        names = {key for key in {*served, *leaving} if only in (None, key.partition("/")[0])}
+        every = [self._status(key, found.get(key), key in served, key in leaving) for key in {*found, *names}]
+        return sorted(every, key=lambda status: (status.name, len(status.version), status.version))
+
+    def _status(self, key: str, finding: Finding | None, served: bool, leaving: bool) -> Status:
+        name, _, version = (key, "", "") if finding and finding.name == key else key.partition("/")
+        failure = self._failures.get(key, "")
+        if served:
+            return Status(name, version, "READY", failure and f"as loaded before; loading it again failed: {failure}")
+        if key in self._loading:
+            return Status(name, version, "LOADING")
+        if leaving:
+            return Status(name, version, "UNLOADING")
+        return Status(name, version, "UNAVAILABLE", failure or (finding.problem if finding else "") or _NOT_LOADED)
+
+    # --- Changing --------------------------------------------------------------------------------------------------
 
     async def load_all(self, only: str | None = None) -> None:
         """Load every model that the repositories hold, the highest version of each first; or those of one name."""
-        findings = [finding for finding in await self._scan() if only in (None, finding.key.partition("/")[0])]
-        for finding in findings:
-            if finding.problem:
-                self._failures[finding.key] = finding.problem
-        for entry in _in_order(self._first_of_each_name(findings)):
-            if not self._closed:
-                await self._load_entry(entry)
-        self._loaded = not self._closed
+        async with self._changing:
+            findings = await self._survey(only, log=True)
+            self._note_problems(findings)
+            for entry in _entries(findings):
+                if not self._closed:
+                    await self._load(entry)
+            self._loaded = not self._closed
 
-    async def _scan(self) -> list[Finding]:
-        return await asyncio.to_thread(lambda: [finding for path in self._repositories for finding in scan(path)])
+    async def load(self, name: str, version: int | None = None) -> list[Status]:
+        """Bring a model, or one version of it, to what its repository holds now; the model's states.
+
+        A version that is new or was changed is opened and warmed up before the one that it replaces is let go; a failed
+        one is tried again. Without a ``version``, those that are no longer in the repository are let go too.
+
+        Raises UnknownModel, UnknownVersion, NotReady once closed, and LoadFailed where a version cannot be loaded.
+        """
+        async with self._changing:
+            if self._closed:
+                raise NotReady("the server is stopping")
+            findings = [f for f in await self._survey(name) if f.name == name]
+            if not findings:
+                raise UnknownModel(f"no repository has a model {name[:64]!r}")
+            if version is not None:
+                findings = [f for f in findings if f.key == f"{name}/{version}"]
+                if not findings:
+                    raise UnknownVersion(f"no repository has a version {version} of the model {name!r}")
+            else:
+                self._forget_failures(name)
+            self._note_problems(findings)
+            entries = _entries(findings)
+            gone = set(self.versions(name)) - {entry.version for entry in entries} if version is None else ()
+            for entry in entries:
+                await self._load(entry)
+            await self._let_go(self._remove(name, gone))
+            # What is no version at all, such as somebody's backup, stands in the way of nothing that is one.
+            failed = [e.key for e in entries if e.key in self._failures] or (
+                [] if entries else [f.key for f in findings]
+            )
+            if failed:
+                raise LoadFailed("; ".join(f"{key}: {self._failures[key]}" for key in failed))
+        return await self.index(name)
+
+    async def unload(self, name: str, version: int | None = None) -> list[Status]:
+        """Serve a model, or one version of it, no more, and close it once what is under way is answered.
+
+        Returns the model's states, at the latest after ``patience_s``. Raises UnknownModel and UnknownVersion where it
+        is not loaded.
+        """
+        async with self._changing:
+            failed = {key for key in self._failures if key.partition("/")[0] == name}
+            versions = self.versions(name)
+            if not versions and not failed:
+                raise UnknownModel(f"the model {name[:64]!r} is not loaded")
+            if version is not None and version not in versions and f"{name}/{version}" not in failed:
+                raise UnknownVersion(f"version {version} of the model {name!r} is not loaded")
+            self._forget_failures(name, version)
+            await self._let_go(self._remove(name, versions if version is None else [version]))
+        return await self.index(name)
 
     async def close(self) -> None:
         """Serve nothing any more and close the engines; no run may be under way."""
         self._closed, self._loaded = True, False
         served, self._models = self.models(), {}
-        for model in served:
+        for task in self._leaving:
+            task.cancel()
+        for model in [*served, *self._leaving.values()]:
             await asyncio.to_thread(model.engine.close)
 
-    async def _load_entry(self, entry: Entry) -> None:
+    async def _survey(self, only: str | None = None, *, log: bool = False) -> list[Finding]:
+        def hidden(entry: Entry, owner: Path) -> None:
+            if log:
+                _log.info("%s in %s is hidden by the model in %s", entry.key, entry.repository, owner)
+
+        return await asyncio.to_thread(survey, self._repositories, only, hidden)
+
+    async def _load(self, entry: Entry) -> None:
+        """Serve a version as its folder has it, or note why not."""
+        served = self._models.get(entry.name, {}).get(entry.version)
+        self._loading.add(entry.key)
         try:
-            model = await asyncio.to_thread(self._load, entry.path)
+            if served and (await asyncio.to_thread(read_manifest, entry.path)).manifest == served.manifest:
+                self._failures.pop(entry.key, None)
+                return
+            model = await asyncio.to_thread(open_model, entry.path, self._open_engine)
         except (BundleError, EngineError) as error:
             self._failures[entry.key] = str(error)
         except Exception as error:  # one model, however broken, must not keep the others from being served
             _log.exception("loading %s failed", entry.key)
             self._failures[entry.key] = repr(error)
         else:
-            if self._closed:
-                await asyncio.to_thread(model.engine.close)
-            else:
-                self._on_ready(model)
-                self._models.setdefault(model.name, {})[model.version] = model
+            await self._put(model)
+        finally:
+            self._loading.discard(entry.key)
 
-    def _load(self, path: Path) -> ServedModel:
-        """Open, warm up and time the bundle in a folder ``<model>/<version>``. Raises BundleError or EngineError."""
-        opened = bundle.load(path)
-        name, version = path.parent.name, int(path.name)
-        if opened.manifest.name != name:
-            raise BundleError(f"its manifest is that of {opened.manifest.name!r}, but its folder is {name!r}")
-        engine = self._open_engine(opened)
-        try:
-            _warm_up(engine, opened.manifest)
-            seconds = {t: _time(engine, opened.manifest, t) for t in opened.manifest.timesteps}
-        except BaseException:
-            engine.close()
-            raise
-        return ServedModel(name, version, opened.manifest, engine, seconds)
+    async def _put(self, model: ServedModel) -> None:
+        if self._closed:
+            await asyncio.to_thread(model.engine.close)
+            return
+        self._failures.pop(f"{model.name}/{model.version}", None)
+        replaced = self._remove(model.name, [model.version])
+        self._on_ready(model)
+        self._models.setdefault(model.name, {})[model.version] = model
+        await self._let_go(replaced)
 
-    def _first_of_each_name(self, findings: Sequence[Finding]) -> Iterator[Entry]:
-        """The entries, without those of a name that an earlier repository has: so a bundled model can be replaced."""
-        owners: dict[str, Path] = {}
-        for finding in findings:
-            if finding.entry is None:
-                continue
-            owner = owners.setdefault(finding.entry.name, finding.entry.repository)
-            if owner == finding.entry.repository:
-                yield finding.entry
-            else:
-                _log.info("%s in %s is hidden by the model in %s", finding.key, finding.entry.repository, owner)
+    def _remove(self, name: str, versions: Iterable[int]) -> list[ServedModel]:
+        """Serve some versions no more."""
+        there = self._models.get(name, {})
+        removed = [there.pop(version) for version in list(versions) if version in there]
+        if not there:
+            self._models.pop(name, None)
+        return removed
 
+    async def _let_go(self, models: Iterable[ServedModel]) -> None:
+        """Close models that are no longer served once nobody works with them; waits for that, but not for ever."""
+        tasks = {asyncio.create_task(self._retire(model)): model for model in models}
+        self._leaving |= tasks
+        for task in tasks:
+            task.add_done_callback(lambda done: self._leaving.pop(done, None))
+        if tasks and (await asyncio.wait(tasks, timeout=self._patience_s))[1]:
+            _log.warning("unloading goes on: requests are still under way after %g s", self._patience_s)
 
-def _in_order(entries: Iterator[Entry]) -> list[Entry]:
-    """The highest version of each model, then all others; so the answer to most requests is there first."""
-    ordered = sorted(entries, key=lambda entry: (entry.name, -entry.version))
-    highest = {entry.name: entry for entry in reversed(ordered)}
-    return sorted(ordered, key=lambda entry: highest[entry.name] is not entry)
+    async def _retire(self, model: ServedModel) -> None:
+        await model.users.gone()
+        await self._drained(model)
+        await asyncio.to_thread(model.engine.close)
+        _log.info("model %s/%d is closed", model.name, model.version)
 
+    def _note_problems(self, findings: Iterable[Finding]) -> None:
+        self._failures |= {finding.key: finding.problem for finding in findings if finding.problem}
 
-def _warm_up(engine: Engine, manifest: Manifest) -> None:
-    """Run every budget in every bucket once, so that no request meets a cold path."""
-    for timesteps in manifest.timesteps:
-        for size in engine.batch_sizes:
-            engine.run(np.zeros((size, *manifest.input.shape), np.float32), timesteps)
+    def _forget_failures(self, name: str, version: int | None = None) -> None:
+        for key in [key for key in self._failures if key.partition("/")[0] == name]:
+            if version is None or key == f"{name}/{version}":
+                del self._failures[key]
 
 
-def _time(engine: Engine, manifest: Manifest, timesteps: int) -> dict[int, float]:
-    """Median seconds of a single image and of a batch that fills the largest bucket."""
-    medians = {}
-    for size, runs in ((engine.batch_sizes[-1], _TIMED_RUNS[1]), (1, _TIMED_RUNS[0])):
-        images = np.zeros((size, *manifest.input.shape), np.float32)
-        times = []
-        for _ in range(runs):
-            began = time.perf_counter()
-            engine.run(images, timesteps)
-            times.append(time.perf_counter() - began)
-        medians[size] = statistics.median(times)
-    return medians
+def _entries(findings: Iterable[Finding]) -> list[Entry]:
+    return in_order([finding.entry for finding in findings if finding.entry])

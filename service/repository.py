@@ -1,9 +1,9 @@
-"""What a repository folder holds: ``<model>/<version>/``, and whatever else people leave there."""
+"""What repository folders hold: ``<model>/<version>/``, and whatever else people leave there."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,19 +40,55 @@ class Finding:
     entry: Entry | None = None
     problem: str = ""
 
+    @property
+    def name(self) -> str:
+        """The model's name, or the folder at fault."""
+        return self.entry.name if self.entry else self.key.partition("/")[0] or self.key
 
-def scan(repository: Path) -> Iterator[Finding]:
+
+def survey(
+    repositories: Sequence[Path],
+    only: str | None = None,
+    on_hidden: Callable[[Entry, Path], None] = lambda entry, owner: None,
+) -> list[Finding]:
+    """What several repositories hold, or of it one model.
+
+    Of a name that several have, the first one's folder counts, so that a bundled model can be replaced; ``on_hidden``
+    is called with each entry that is hidden so, and the repository that hides it.
+    """
+    findings: list[Finding] = []
+    owners: dict[str, Path] = {}
+    for repository in repositories:
+        for finding in scan(repository, only):
+            entry = finding.entry
+            if entry is None or owners.setdefault(entry.name, repository) == repository:
+                findings.append(finding)
+            else:
+                on_hidden(entry, owners[entry.name])
+    return findings
+
+
+def scan(repository: Path, only: str | None = None) -> Iterator[Finding]:
     """What a repository holds. Folders whose names begin with a dot and plain files are passed over."""
     try:
         names = _folders(repository)
     except OSError as error:
-        yield Finding(str(repository), problem=f"cannot be read: {error.strerror}")
+        yield Finding(str(repository.absolute()), problem=f"cannot be read: {error.strerror}")
         return
     for name in names:
+        if only not in (None, name):
+            continue
         if not _MODEL.fullmatch(name):
             yield Finding(name, problem="not a name for a model: letters, digits, '.', '_' and '-', at most 64")
         else:
             yield from _versions(repository, name)
+
+
+def in_order(entries: Sequence[Entry]) -> list[Entry]:
+    """The highest version of each model, then all others; so the answer to most requests is there first."""
+    ordered = sorted(entries, key=lambda entry: (entry.name, -entry.version))
+    highest = {entry.name: entry for entry in reversed(ordered)}
+    return sorted(ordered, key=lambda entry: highest[entry.name] is not entry)
 
 
 def _versions(repository: Path, name: str) -> Iterator[Finding]:

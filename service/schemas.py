@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.passes import Reason
+from service.reasons import Reason
 
 
 class Schema(BaseModel):
@@ -71,6 +71,15 @@ class ModelList(Schema):
 
     models: list[ModelSummary]
     failed: dict[str, str] = Field(description="Models that could not be loaded, and why.")
+
+
+class RepositoryEntry(Schema):
+    """A version of a model in the server's repositories: `POST /v2/repository/index` lists them."""
+
+    name: str
+    version: str = Field(description="Empty where the model's whole folder is at fault.")
+    state: Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
+    reason: str = Field(description="Why it is not ready, or why a newer one could not replace it.")
 
 
 class PictureCard(Schema):

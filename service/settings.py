@@ -10,11 +10,12 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.bundle import ZOO, Timesteps
 from models.energy import DEFAULT_PROFILE, PROFILES
+from service import keys
 
 _PREFIX = "LMHT_"
 MIB = 1024 * 1024
@@ -46,6 +47,15 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level to log.")
     access_log: bool = Field(False, description="Whether to log one line for each request.")
+    admin_token: SecretStr | None = Field(
+        None,
+        min_length=8,
+        description="Token, of at least 8 characters, for loading and unloading models; unset, that is for this "
+        "machine alone.",
+    )
+    api_keys_file: Path | None = Field(
+        None, description="File of the keys that may classify, made by 'lmht key'; unset, everybody may."
+    )
 
     provider: Literal["auto", "openvino", "cpu"] = Field(
         "auto", description="ONNX Runtime's execution provider; auto takes OpenVINO where it is installed."
@@ -119,6 +129,13 @@ class Settings(BaseSettings):
                 raise ValueError(f"{str(folder)!r} is not a folder")
             if not os.access(folder, os.R_OK | os.X_OK):
                 raise ValueError(f"the folder {str(folder)!r} cannot be read")
+        return value
+
+    @field_validator("api_keys_file")
+    @classmethod
+    def _keys_can_be_read(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            keys.read(value)
         return value
 
     @field_validator("batch_sizes", mode="before")

@@ -71,6 +71,7 @@ class Scheduler:
         concurrency: batches that run at once.
         runner: runs them; by default in as many threads.
         clock: seconds, the same as the runner's.
+        on_run: called with each batch that was run: its key, its images and its seconds.
     """
 
     def __init__(
@@ -81,7 +82,9 @@ class Scheduler:
         concurrency: int = 1,
         runner: Runner | None = None,
         clock: Clock = time.perf_counter,
+        on_run: Callable[[Hashable, int, float], None] = lambda key, images, seconds: None,
     ) -> None:
+        self._on_run = on_run
         self._limits = limits or Limits()
         self._overload = overload
         self._concurrency = concurrency
@@ -125,6 +128,10 @@ class Scheduler:
     def seed(self, key: Hashable, timesteps: int, seconds: Mapping[int, float]) -> None:
         """Say what batches of a model took before it was served: seconds by number of images."""
         self._costs.seed(key, timesteps, seconds)
+
+    def forget(self, key: Hashable) -> None:
+        """Drop what is known of a model that is no longer served."""
+        self._costs.forget(key)
 
     def alone_s(self, key: Hashable, timesteps: int, images: int) -> float | None:
         """Predicted seconds of a request that finds the engine free; None where nothing was measured yet."""
@@ -284,7 +291,9 @@ class Scheduler:
             _log.warning("%s has come back after all", batch.engine.name)
         try:
             done = run.result()
-            self._costs.observe(batch.key, batch.timesteps, batch.size, done.ended - done.began)
+            seconds = done.ended - done.began
+            self._costs.observe(batch.key, batch.timesteps, batch.size, seconds)
+            self._on_run(batch.key, batch.size, seconds)
             start = 0
             for request in batch.requests:
                 rows = slice(start, start + len(request.images))

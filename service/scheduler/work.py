@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from models.bundle import Engine, FloatArray, Outputs
+from service import reasons
 
 Priority = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
-# Why a batch got its budget: it was asked for; the largest was free to take; a deadline left no time for a larger one;
-# others that wait did not.
-Reason = Literal["requested", "largest", "deadline", "load"]
-REASONS: tuple[Reason, ...] = get_args(Reason)
+Reason = reasons.BatchReason
+REASONS = reasons.BATCH_REASONS
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,14 @@
-"""From a request's body to pictures or numbers and options: one raw image, a multipart form, or JSON."""
+"""From a request's body to pictures or numbers and options: one raw image, a multipart form, or JSON.
+
+A body may be compressed; its limit holds before and after.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable
+import zlib
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,7 +25,9 @@ from service.transports.forms import parse_form
 T = TypeVar("T")
 ACCEPTED = "image/*, multipart/form-data, application/json"
 # Smaller bodies are parsed on the event loop before the hand-over to a thread pays.
-_QUICK_BYTES = 64 * 1024
+QUICK_BYTES = 64 * 1024
+# Content-Encoding to zlib's number for the format around the data.
+_ENCODINGS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
 class ClientGone(Exception):
@@ -34,6 +40,64 @@ class Parsed:
 
     images: Pictures | Instances
     options: Options
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a request's headers say of its body.
+
+    ``length`` is the Content-Length, None where it says nothing; ``encoding`` is empty where it is not compressed;
+    ``json_length`` is the Inference-Header-Content-Length of the Open Inference Protocol, None where it is absent, and
+    negative where it is no number.
+    """
+
+    length: int | None = None
+    content_type: str = ""
+    encoding: str = ""
+    json_length: int | None = None
+
+
+def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
+    """Read the headers. Raises UnsupportedMediaType for an encoding that is not read here."""
+    length, content_type, encoding, json_length = None, "", "", None
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit():
+            length = int(value)
+        elif name == b"content-type":
+            content_type = value.decode("latin-1")
+        elif name == b"content-encoding":
+            encoding = value.decode("latin-1").strip().lower()
+        elif name == b"inference-header-content-length":
+            json_length = int(value) if value.isdigit() and len(value) < 12 else -1
+    if encoding == "identity":
+        encoding = ""
+    if encoding and encoding not in _ENCODINGS:
+        raise UnsupportedMediaType(
+            f"a body encoded as {encoding[:32]!r} is not read here", headers={"accept-encoding": "gzip, deflate"}
+        )
+    return Head(length, content_type, encoding, json_length)
+
+
+def decoded(body: bytes, encoding: str, limit_bytes: int) -> bytes:
+    """A compressed body as it was, for an encoding that `read_head` lets through.
+
+    Raises BodyTooLarge as soon as it exceeds the limit, and UnreadableBody.
+    """
+    parts: list[bytes] = []
+    room = limit_bytes
+    try:
+        while body:  # gzip allows several members, one after the other
+            reader = zlib.decompressobj(_ENCODINGS[encoding])
+            parts.append(reader.decompress(body, room + 1))
+            room -= len(parts[-1])
+            if room < 0:
+                raise BodyTooLarge(f"the body has more than {limit_bytes} bytes once it is decompressed")
+            if not reader.eof:
+                raise UnreadableBody(f"the body is cut short: its {encoding} data have no end")
+            body = reader.unused_data
+    except zlib.error as error:
+        raise UnreadableBody(f"the body is not {encoding}: {error}") from error
+    return b"".join(parts)
 
 
 async def read_body(receive: Receive, declared_bytes: int | None, limit_bytes: int) -> bytes:
@@ -89,7 +153,7 @@ async def parse(
         raise UnsupportedMediaType(
             f"a body of type {media_type[:64]!r} is not read here; send {ACCEPTED}", headers={"accept-post": ACCEPTED}
         )
-    return work() if len(body) <= _QUICK_BYTES else await in_thread(work)
+    return work() if len(body) <= QUICK_BYTES else await in_thread(work)
 
 
 def _from_form(body: bytes, content_type: str, from_query: Options, max_images: int) -> Parsed:

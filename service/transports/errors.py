@@ -1,11 +1,11 @@
-"""How problems leave: as ``application/problem+json`` (RFC 9457), whatever raised them."""
+"""How problems leave, whatever raised them: as ``application/problem+json`` (RFC 9457), or as another API has them."""
 
 from __future__ import annotations
 
 import logging
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import orjson
 from fastapi import FastAPI, Request
@@ -16,15 +16,21 @@ from starlette.responses import Response
 from service.problems import InternalError, MethodNotAllowed, NotFound, OtherProblem, Problem, Unprocessable
 
 MEDIA_TYPE = "application/problem+json"
-_ID = re.compile(rb"[!-~]{1,128}")
+Form = Callable[[Problem, str], Response]
+_ID = re.compile(r"[!-~]{1,128}")
 _log = logging.getLogger("lmht")
+
+
+def is_identity(text: str) -> bool:
+    """Whether a text can name a request in headers and in the log."""
+    return _ID.fullmatch(text) is not None
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The client's X-Request-ID where it is 1 to 128 visible ASCII characters, else a new id."""
     for name, value in headers:
-        if name == b"x-request-id" and _ID.fullmatch(value):
-            return value.decode("ascii")
+        if name == b"x-request-id" and is_identity(text := value.decode("latin-1")):
+            return text
     return secrets.token_hex(8)
 
 
@@ -40,12 +46,17 @@ def as_problem(error: Exception, identity: str) -> Problem:
     return InternalError(f"the request failed through no fault of yours; the log has the cause under {identity}")
 
 
-def response(problem: Problem, identity: str) -> Response:
-    """The problem as an answer."""
-    headers = problem.headers | {"x-request-id": identity}
+def headers(problem: Problem, identity: str) -> dict[str, str]:
+    """What an answer says in its headers, in whatever form its body is."""
+    found = problem.headers | {"x-request-id": identity}
     if problem.retry_after_s is not None:
         # Whole seconds, and never 0: that would ask for a storm.
-        headers["retry-after"] = str(max(1, round(problem.retry_after_s + 0.5)))
+        found["retry-after"] = str(max(1, round(problem.retry_after_s + 0.5)))
+    return found
+
+
+def response(problem: Problem, identity: str) -> Response:
+    """The problem as an answer."""
     document = {
         "type": problem.type,
         "title": problem.title,
@@ -54,15 +65,20 @@ def response(problem: Problem, identity: str) -> Response:
         "request_id": identity,
         **problem.extensions,
     }
-    return Response(orjson.dumps(document), problem.status, headers, MEDIA_TYPE)
+    return Response(orjson.dumps(document), problem.status, headers(problem, identity), MEDIA_TYPE)
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error of the app in this form: unknown addresses and wrong methods too."""
+def install(app: FastAPI, others: Mapping[str, Form]) -> None:
+    """Answer every error of the app in this form: unknown addresses and wrong methods too.
+
+    ``others`` are the forms of addresses that are, or lie below, certain others.
+    """
 
     async def answer(request: Request, error: Exception) -> Response:
         identity = request_id(request.scope["headers"])
-        return response(as_problem(error, identity), identity)
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        form = next((form for prefix, form in others.items() if f"{path}/".startswith(f"{prefix}/")), response)
+        return form(as_problem(error, identity), identity)
 
     for kind in (Problem, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, answer)

@@ -22,6 +22,7 @@ SEVEN_PNG = (
 
 _PROBLEMS: dict[int, Problem] = {
     400: problems.UnreadablePicture("the picture is damaged or cut short"),
+    401: problems.Unauthorized("a valid API key is needed, as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"),
     404: problems.UnknownModel("there is no model 'minst'"),
     413: problems.BodyTooLarge("the body has more than 16777216 bytes"),
     415: problems.UnsupportedMediaType("a body of type 'text/plain' is not read here"),

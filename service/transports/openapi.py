@@ -1,12 +1,13 @@
-"""The OpenAPI description: what FastAPI knows of its routes, and classification, which is a bare ASGI endpoint.
+"""The OpenAPI description: what FastAPI knows of its routes, and what bare ASGI endpoints say of themselves.
 
 The parameters of classification come from `service.options.Options`, its answers from `service.schemas`; nothing is
-written down twice. Every error is described as ``application/problem+json``.
+written down twice. Every error of the native API is described as ``application/problem+json``.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,10 +20,10 @@ from service.pictures import MEDIA_TYPES
 from service.transports.errors import MEDIA_TYPE
 from service.transports.examples import EXAMPLES, SEVEN_PNG
 
-CLASSIFY_PATHS = ("/v1/models/{model}/classify", "/v1/models/{model}/versions/{version}/classify")
 _REF = "#/components/schemas/{model}"
 _ERRORS = {
     400: "The body or a picture cannot be read, or a picture is an animation.",
+    401: "A valid API key is needed.",
     404: "The model or the version is unknown.",
     413: "The body, the number of images or their pixels exceed what is taken in one request.",
     415: "A body of this kind is not read here.",
@@ -38,6 +39,8 @@ _PARAMETERS = {
     "version": ("A whole number.", "1"),
 }
 Document = dict[str, Any]
+# Describes the operation at an address, given the parameters in it.
+Describe = Callable[[str, list[Document]], Document]
 
 
 def answers(example: str, *codes: int) -> dict[int | str, Document]:
@@ -47,18 +50,18 @@ def answers(example: str, *codes: int) -> dict[int | str, Document]:
     return {200: success, **{code: _problem(code) for code in codes}}
 
 
-def install(app: FastAPI) -> None:
-    """Let the app describe itself so, made once and kept."""
+def install(app: FastAPI, endpoints: Mapping[str, Describe]) -> None:
+    """Let the app describe itself so, made once and kept. ``endpoints`` are those that FastAPI does not know."""
 
     def describe() -> Document:
         if app.openapi_schema is None:
-            app.openapi_schema = _describe(app)
+            app.openapi_schema = _describe(app, endpoints)
         return app.openapi_schema
 
     app.openapi = describe  # type: ignore[method-assign]  # FastAPI's documented way
 
 
-def _describe(app: FastAPI) -> Document:
+def _describe(app: FastAPI, endpoints: Mapping[str, Describe]) -> Document:
     document = get_openapi(
         title=app.title,
         version=app.version,
@@ -68,13 +71,13 @@ def _describe(app: FastAPI) -> Document:
         tags=app.openapi_tags,
     )
     paths, components = document["paths"], document.setdefault("components", {}).setdefault("schemas", {})
-    for operations in paths.values():
+    for path, operations in paths.items():
         for operation in operations.values():
-            _tidy(operation)
+            _tidy(path, operation)
     for name in ("HTTPValidationError", "ValidationError"):
         components.pop(name, None)
-    for path in CLASSIFY_PATHS:
-        paths[path] = {"post": _classify(path)}
+    for path, describe in endpoints.items():
+        paths[path] = {"post": describe(path, _in_address(path))}
     shapes = models_json_schema(
         [(schemas.Classification, "serialization"), (schemas.Problem, "serialization")], ref_template=_REF
     )[1]
@@ -83,36 +86,40 @@ def _describe(app: FastAPI) -> Document:
     return document
 
 
-def _tidy(operation: Document) -> None:
+def _tidy(path: str, operation: Document) -> None:
     """Of what FastAPI adds by itself: its own validation error, which no route here gives; and explain parameters."""
     if MEDIA_TYPE not in operation["responses"].get("422", {}).get("content", {MEDIA_TYPE: None}):
         del operation["responses"]["422"]
-    for parameter in operation.get("parameters", ()):
-        parameter["description"], parameter["example"] = _PARAMETERS[parameter["name"]]
+    if parameters := _in_address(path):
+        operation["parameters"] = parameters
 
 
-def _classify(path: str) -> Document:
-    names = [name for name in _PARAMETERS if f"{{{name}}}" in path]
+def _in_address(path: str) -> list[Document]:
+    """The parameters in an address."""
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string"},
+            "description": text,
+            "example": example,
+        }
+        for name, (text, example) in _PARAMETERS.items()
+        if f"{{{name}}}" in path
+    ]
+
+
+def classify(path: str, parameters: list[Document]) -> Document:
+    """Classification at one of its addresses."""
+    versioned = "{version}" in path
     return {
         "tags": ["classification"],
-        "summary": "Classify pictures" + (" with a version" if "version" in names else ""),
+        "summary": "Classify pictures" + (" with a version" if versioned else ""),
         "description": "One raw picture, a form with pictures, or JSON with pictures or numbers. Options stand in the "
         "query, in the form's fields, or beside the images in JSON.",
-        "operationId": "classify_version" if "version" in names else "classify",
-        "parameters": [
-            *(
-                {
-                    "name": name,
-                    "in": "path",
-                    "required": True,
-                    "schema": {"type": "string"},
-                    "description": _PARAMETERS[name][0],
-                    "example": _PARAMETERS[name][1],
-                }
-                for name in names
-            ),
-            *_query(),
-        ],
+        "operationId": "classify_version" if versioned else "classify",
+        "parameters": [*parameters, *_query()],
         "requestBody": {"required": True, "content": _bodies()},
         "responses": {
             "200": {

@@ -1,0 +1,103 @@
+"""From a folder to a model that is warmed up and timed, and from there to an engine that is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from models import bundle
+from models.bundle import Bundle, BundleError, Engine, Manifest
+
+# Of a single image, and of the largest bucket, which takes longer.
+_TIMED_RUNS = 5, 2
+
+
+class Users:
+    """Counts who works with a model, so that its engine is not closed under anyone. For the event loop."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def __enter__(self) -> None:
+        self._count += 1
+        self._none.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._count -= 1
+        if not self._count:
+            self._none.set()
+
+    async def gone(self) -> None:
+        """Return once there is none."""
+        await self._none.wait()
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model that is warmed up.
+
+    ``seconds`` is, per budget, what batches took here when it was loaded, by their number of images: one, and the
+    largest bucket. Whoever works with the engine does so within ``users``.
+    """
+
+    name: str
+    version: int
+    manifest: Manifest
+    engine: Engine
+    seconds: Mapping[int, Mapping[int, float]]
+    users: Users = field(default_factory=Users, compare=False, repr=False)
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Name and version."""
+        return self.name, self.version
+
+
+def read_manifest(path: Path) -> Bundle:
+    """The bundle in a folder ``<model>/<version>``, by its manifest. Raises BundleError."""
+    opened = bundle.load(path)
+    if opened.manifest.name != path.parent.name:
+        raise BundleError(f"its manifest is that of {opened.manifest.name!r}, but its folder is {path.parent.name!r}")
+    return opened
+
+
+def open_model(path: Path, open_engine: Callable[[Bundle], Engine]) -> ServedModel:
+    """Open, warm up and time the bundle in a folder ``<model>/<version>``. Raises BundleError or EngineError."""
+    opened = read_manifest(path)
+    engine = open_engine(opened)
+    try:
+        _warm_up(engine, opened.manifest)
+        seconds = {t: _time(engine, opened.manifest, t) for t in opened.manifest.timesteps}
+    except BaseException:
+        engine.close()
+        raise
+    return ServedModel(opened.manifest.name, int(path.name), opened.manifest, engine, seconds)
+
+
+def _warm_up(engine: Engine, manifest: Manifest) -> None:
+    """Run every budget in every bucket once, so that no request meets a cold path."""
+    for timesteps in manifest.timesteps:
+        for size in engine.batch_sizes:
+            engine.run(np.zeros((size, *manifest.input.shape), np.float32), timesteps)
+
+
+def _time(engine: Engine, manifest: Manifest, timesteps: int) -> dict[int, float]:
+    """Median seconds of a single image and of a batch that fills the largest bucket."""
+    medians = {}
+    for size, runs in ((engine.batch_sizes[-1], _TIMED_RUNS[1]), (1, _TIMED_RUNS[0])):
+        images = np.zeros((size, *manifest.input.shape), np.float32)
+        times = []
+        for _ in range(runs):
+            began = time.perf_counter()
+            engine.run(images, timesteps)
+            times.append(time.perf_counter() - began)
+        medians[size] = statistics.median(times)
+    return medians
