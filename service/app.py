@@ -19,9 +19,11 @@ from fastapi_offline import FastAPIOffline
 from models.bundle import Bundle, Engine
 from service import engines
 from service.engines import EngineOptions
+from service.fleet import Fleet
 from service.handler import Handler
-from service.loading import ServedModel
+from service.loading import ServedModel, rest
 from service.metrics import Metrics, ModelState
+from service.peers import Peers
 from service.registry import Registry
 from service.scheduler import Limits, Scheduler
 from service.settings import Settings
@@ -43,24 +45,38 @@ class Services:
     models: Registry
     scheduler: Scheduler
     metrics: Metrics
-    statistics: Statistics
     handler: Handler
+    fleet: Fleet
 
     async def load(self, only: str | None = None) -> None:
-        """Load and warm every model, or one; those that cannot be loaded are named in ``models.failures``."""
-        await self.models.load_all(only)
+        """Load and warm every model, or one; those that cannot be loaded are named in ``models.failures``.
+
+        Where other worker processes serve already, what they do.
+        """
+        await self.models.load_all(only, self.fleet.served_elsewhere)
 
     async def close(self) -> None:
         """Take nothing new, drain the queue, then close the engines."""
         self.handler.draining = True
+        await self.fleet.close()
         await self.scheduler.close()
         await self.models.close()
         self.handler.close()
 
 
-def make_services(settings: Settings, open_engine: Callable[[Bundle], Engine] | None = None) -> Services:
-    """The parts, with nothing loaded yet. ``open_engine`` replaces the engines that the settings ask for."""
-    options = EngineOptions(threads=settings.threads, batch_sizes=settings.batch_sizes, provider=settings.provider)
+def make_services(
+    settings: Settings,
+    open_engine: Callable[[Bundle], Engine] | None = None,
+    on_change: Callable[[], None] = lambda: None,
+    peers: Peers | None = None,
+) -> Services:
+    """The parts, with nothing loaded yet; see `create_app`."""
+    options = EngineOptions(
+        threads=settings.threads,
+        batch_sizes=settings.batch_sizes,
+        provider=settings.provider,
+        processes=settings.workers,
+    )
     limits = Limits(
         capacity_images=settings.queue_capacity,
         capacity_s=settings.queue_s,
@@ -82,32 +98,47 @@ def make_services(settings: Settings, open_engine: Callable[[Bundle], Engine] | 
         if served.version not in models.versions(served.name):  # it may have been replaced by another of its key
             scheduler.forget(served.key)
 
+    def let_others_work(seconds: float) -> None:
+        if models.ready:
+            rest(seconds, lambda: handler.activity)
+
     models = Registry(
         settings.models,
-        open_engine or (lambda bundle: engines.open_engine(bundle, options)),
+        open_engine or (lambda bundle: engines.open_engine(bundle, options, let_others_work)),
         on_ready,
         drained,
+        on_change,
         patience_s=settings.drain_s,
     )
     handler = Handler(settings, models, scheduler, metrics, statistics)
-    return Services(models, scheduler, metrics, statistics, handler)
+    fleet = Fleet(models, handler, metrics, statistics, peers or Peers())
+    return Services(models, scheduler, metrics, handler, fleet)
 
 
 def create_app(
     settings: Settings,
     open_engine: Callable[[Bundle], Engine] | None = None,
-    on_loaded: Callable[[], None] = lambda: None,
+    on_change: Callable[[], None] = lambda: None,
+    peers: Peers | None = None,
 ) -> FastAPI:
-    """The application. Needs no torch; see `make_services` for ``open_engine``.
+    """The application. Needs no torch.
 
-    ``on_loaded`` is called once all models are loaded that can be.
+    Args:
+        settings: all of them.
+        open_engine: replaces the engines that the settings ask for.
+        on_change: called once all models are loaded that can be, and whenever what is served may have changed.
+        peers: the other worker processes.
     """
-    services = make_services(settings, open_engine)
+    services = make_services(settings, open_engine, on_change, peers)
     services.metrics.watch(lambda: _states(services.models), lambda: services.scheduler.queued_images)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(services, on_loaded))
+        loading = asyncio.create_task(_load(services))
+        await asyncio.sleep(0)  # changes that the others ask for from now on come after what is loaded at first
+        if await services.fleet.start():
+            await loading
+            services.fleet.join()
         try:
             yield
         finally:
@@ -132,23 +163,21 @@ def create_app(
 
 
 def _add_transports(app: FastAPI, services: Services, settings: Settings) -> None:
-    handler, models, metrics = services.handler, services.models, services.metrics
+    handler, models, metrics, fleet = services.handler, services.models, services.metrics, services.fleet
     access = Access(settings)
     endpoints = [kind(handler, metrics, settings, access) for kind in (native.ClassifyEndpoint, v2.InferEndpoint)]
     errors.install(app, {v2.PREFIX: v2.problem_response})
-    app.include_router(health.router(handler, models))
-    app.include_router(prometheus.router(metrics))
+    app.include_router(health.router(fleet, models))
+    app.include_router(prometheus.router(fleet))
     app.include_router(native.router(handler, models))
-    app.include_router(
-        v2.models_router(handler, models, services.statistics, version=app.version, max_images=settings.max_images)
-    )
-    app.include_router(v2.repository_router(models, access))
+    app.include_router(v2.models_router(handler, models, fleet, version=app.version, max_images=settings.max_images))
+    app.include_router(v2.repository_router(models, fleet, access))
     app.router.routes.extend(endpoint.routes(endpoints))
     app.add_middleware(endpoint.Shortcut, endpoints=endpoints)
     openapi.install(app, {path: each.describe for each in endpoints for path in each.paths})
 
 
-async def _load(services: Services, on_loaded: Callable[[], None]) -> None:
+async def _load(services: Services) -> None:
     try:
         await services.load()
     except Exception:  # whatever it was, the server stays up and its readiness tells
@@ -158,7 +187,6 @@ async def _load(services: Services, on_loaded: Callable[[], None]) -> None:
         _log.error("model %s cannot be served: %s", name, reason)
     for served in services.models.models():
         _log.info("model %s/%s is ready on %s", served.name, served.version, served.engine.name)
-    on_loaded()
 
 
 def _states(models: Registry) -> Iterator[ModelState]:

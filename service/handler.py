@@ -142,6 +142,7 @@ class Handler:
         # Decoding is bounded by the CPUs: a pool of its own keeps a burst of photographs from taking all memory.
         self._decoders = ThreadPoolExecutor(cpu.available_threads(), thread_name_prefix="lmht-decode")
         self.draining = False
+        self.activity = 0  # goes up with everything that is done for a request
 
     def check_ready(self) -> None:
         """Raises NotReady where no requests should be sent, with the models that failed as its extension."""
@@ -181,10 +182,13 @@ class Handler:
         Raises a `Problem` where the request cannot be served. Cancelling takes its work out of the queue.
         """
         served = self.find(request.model, request.version)
+        self.activity += 1
         with served.users:
             began = time.perf_counter()
             try:
-                return await self._classify(request, served, began)
+                answer = await self._classify(request, served, began)
+                self.activity += 1
+                return answer
             except BaseException:  # a client that went away too
                 self._statistics.failed(served.key, time.perf_counter() - began)
                 raise

@@ -16,6 +16,7 @@ from models.bundle import Bundle, BundleError, Engine, Manifest
 
 # Of a single image, and of the largest bucket, which takes longer.
 _TIMED_RUNS = 5, 2
+_NAP_S, _QUIET_S = 0.002, 0.010
 
 
 class Users:
@@ -80,6 +81,21 @@ def open_model(path: Path, open_engine: Callable[[Bundle], Engine]) -> ServedMod
         engine.close()
         raise
     return ServedModel(opened.manifest.name, int(path.name), opened.manifest, engine, seconds)
+
+
+def rest(seconds: float, activity: Callable[[], int], sleep: Callable[[float], None] = time.sleep) -> None:
+    """Let a server get on with its requests for as long as it was kept from them, or until there are none.
+
+    ``activity`` changes whenever something is done for a request. It is given a moment, since what could not be read
+    yet takes one to show.
+    """
+    rested = quiet = 0.0
+    seen = activity()
+    while rested < seconds and quiet < _QUIET_S:
+        sleep(_NAP_S)
+        rested += _NAP_S
+        before, seen = seen, activity()
+        quiet = quiet + _NAP_S if seen == before else 0.0
 
 
 def _warm_up(engine: Engine, manifest: Manifest) -> None:

@@ -18,7 +18,6 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from models.energy import PROFILES
@@ -158,11 +157,6 @@ class Metrics:
         budget.queue.observe(queue_s)
         budget.compute.observe(compute_s)
         budget.batch.observe(batch_size)
-
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        """The metrics as text in the form that an Accept header prefers, and its media type."""
-        encode, media_type = choose_encoder(accept)
-        return encode(self.registry), media_type
 
     def _budget(self, model: str, timesteps: int) -> _Budget:
         if (model, timesteps) not in self._budgets:

@@ -51,6 +51,10 @@ class Status:
     reason: str = ""
 
 
+async def _everything() -> None:
+    """What is loaded unless someone chooses."""
+
+
 async def _nothing(served: ServedModel) -> None:
     """There is nothing to wait for."""
 
@@ -66,6 +70,7 @@ class Registry:
         open_engine: makes the engine of a bundle; raises BundleError or EngineError. Called in a thread.
         on_ready: called on the loop with each model, just before it is served.
         drained: returns once nothing of a model, which is no longer served, waits for its engine or runs.
+        on_change: called on the loop after every change.
         patience_s: how long a change waits for models that it replaced to be closed; they are in any case, later.
     """
 
@@ -75,10 +80,12 @@ class Registry:
         open_engine: Callable[[Bundle], Engine],
         on_ready: Callable[[ServedModel], None] = lambda model: None,
         drained: Callable[[ServedModel], Awaitable[None]] = _nothing,
+        on_change: Callable[[], None] = lambda: None,
         patience_s: float = 30.0,
     ) -> None:
         self._on_ready = on_ready
         self._drained = drained
+        self._on_change = on_change
         self._patience_s = patience_s
         self._repositories = tuple(repositories)
         self._open_engine = open_engine
@@ -163,15 +170,22 @@ class Registry:
 
     # --- Changing --------------------------------------------------------------------------------------------------
 
-    async def load_all(self, only: str | None = None) -> None:
-        """Load every model that the repositories hold, the highest version of each first; or those of one name."""
+    async def load_all(
+        self, only: str | None = None, choose: Callable[[], Awaitable[set[str] | None]] = _everything
+    ) -> None:
+        """Load every model that the repositories hold, the highest version of each first.
+
+        Or those of one name; or, where ``choose`` gives some ``name/version``, those.
+        """
         async with self._changing:
-            findings = await self._survey(only, log=True)
+            chosen = await choose()
+            findings = [f for f in await self._survey(only, log=True) if chosen is None or f.key in chosen]
             self._note_problems(findings)
             for entry in _entries(findings):
                 if not self._closed:
                     await self._load(entry)
             self._loaded = not self._closed
+            self._on_change()
 
     async def load(self, name: str, version: int | None = None) -> list[Status]:
         """Bring a model, or one version of it, to what its repository holds now; the model's states.
@@ -199,6 +213,7 @@ class Registry:
             for entry in entries:
                 await self._load(entry)
             await self._let_go(self._remove(name, gone))
+            self._on_change()
             # What is no version at all, such as somebody's backup, stands in the way of nothing that is one.
             failed = [e.key for e in entries if e.key in self._failures] or (
                 [] if entries else [f.key for f in findings]
@@ -222,15 +237,17 @@ class Registry:
                 raise UnknownVersion(f"version {version} of the model {name!r} is not loaded")
             self._forget_failures(name, version)
             await self._let_go(self._remove(name, versions if version is None else [version]))
+            self._on_change()
         return await self.index(name)
 
     async def close(self) -> None:
         """Serve nothing any more and close the engines; no run may be under way."""
         self._closed, self._loaded = True, False
         served, self._models = self.models(), {}
-        for task in self._leaving:
+        leaving, self._leaving = self._leaving, {}
+        for task in leaving:
             task.cancel()
-        for model in [*served, *self._leaving.values()]:
+        for model in [*served, *leaving.values()]:
             await asyncio.to_thread(model.engine.close)
 
     async def _survey(self, only: str | None = None, *, log: bool = False) -> list[Finding]:
@@ -281,14 +298,15 @@ class Registry:
         """Close models that are no longer served once nobody works with them; waits for that, but not for ever."""
         tasks = {asyncio.create_task(self._retire(model)): model for model in models}
         self._leaving |= tasks
-        for task in tasks:
-            task.add_done_callback(lambda done: self._leaving.pop(done, None))
         if tasks and (await asyncio.wait(tasks, timeout=self._patience_s))[1]:
             _log.warning("unloading goes on: requests are still under way after %g s", self._patience_s)
 
     async def _retire(self, model: ServedModel) -> None:
         await model.users.gone()
         await self._drained(model)
+        task = asyncio.current_task()
+        assert task is not None
+        del self._leaving[task]  # from here on `close` need not see to it
         await asyncio.to_thread(model.engine.close)
         _log.info("model %s/%d is closed", model.name, model.version)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # models.bundle.ModelName
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
+# Kubernetes has folders such as ..data where it mounts something, beside the models.
+_HIDDEN = re.compile(r"\.(?!\.)|\.\.(data|[0-9_]+\.[0-9]+)$")
 # Of the file system and of Python; nobody meant them to be models.
 _NOT_MODELS = frozenset({"lost+found", "__pycache__"})
 
@@ -111,9 +113,9 @@ def _versions(repository: Path, name: str) -> Iterator[Finding]:
 
 
 def _folders(path: Path) -> list[str]:
-    """Names of the folders, sorted."""
+    """Names of the folders, sorted, without hidden ones; a name with two dots is no hidden one, but wants to be seen."""
     return sorted(
         child.name
         for child in path.iterdir()
-        if not child.name.startswith(".") and child.name not in _NOT_MODELS and child.is_dir()
+        if not _HIDDEN.match(child.name) and child.name not in _NOT_MODELS and child.is_dir()
     )

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import signal
 import socket
+import tempfile
+from functools import partial
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
+from uvicorn.supervisors import Multiprocess
 
 from service.app import create_app
+from service.peers import Peers
 from service.settings import Settings
 
 _BACKLOG = 2048
+# A worker that does not answer its supervisor for so long is replaced; it may be compiling a large model.
+_WORKER_PATIENCE_S = 60
 
 
 class ServerError(Exception):
@@ -22,35 +31,54 @@ class ServerError(Exception):
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, and return once what was under way has been answered. Raises ServerError."""
-    listener = _listen(settings.host, settings.port)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s:     %(message)s")
-    config = uvicorn.Config(
-        create_app(settings, on_loaded=_settle_memory),
-        http="httptools",
-        loop="auto",
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=settings.access_log,
-        server_header=False,
-        timeout_graceful_shutdown=settings.drain_s,
-    )
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    logging.getLogger("lmht").info("serving on http://%s:%d, described at /docs", shown, port)
-    # After a shutdown uvicorn raises the signal once more for whoever handled it before: that is a regular end here.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end)
-    with listener:
+    several = settings.workers > 1
+    meeting = tempfile.TemporaryDirectory(prefix="lmht-") if several else contextlib.nullcontext()
+    with _listen(settings.host, settings.port) as listener, meeting as folder:
+        _start_log(settings)
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        logging.getLogger("lmht").info("serving on http://%s:%d, described at /docs", shown, port)
+        config = uvicorn.Config(
+            partial(_make_app, settings, Path(folder) if folder else None),
+            factory=True,
+            workers=settings.workers,
+            http="httptools",
+            loop="auto",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=settings.access_log,
+            server_header=False,
+            timeout_graceful_shutdown=settings.drain_s,
+            timeout_worker_healthcheck=_WORKER_PATIENCE_S,
+        )
+        if several:
+            Multiprocess(config, [listener]).run()
+            return
+        # After a shutdown uvicorn raises the signal once more for whoever handled it before: here a regular end.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _end)
         uvicorn.Server(config).run(sockets=[listener])
 
 
+def _make_app(settings: Settings, folder: Path | None) -> FastAPI:
+    """The app of this process, which may be one of several workers."""
+    _start_log(settings)
+    return create_app(settings, on_change=_settle_memory, peers=Peers(folder))
+
+
+def _start_log(settings: Settings) -> None:
+    process = " [%(process)d]" if settings.workers > 1 else ""
+    logging.basicConfig(level=settings.log_level.upper(), format=f"%(levelname)s:    {process} %(message)s")
+
+
 def _settle_memory() -> None:
-    """Keep the garbage collector off what lives as long as the server.
+    """Keep the garbage collector off what lives as long as the models do, and give back what those that left had.
 
     Looking through all that was imported and loaded takes it about 20 ms, which would come every few thousand
     requests; what a request makes is seldom in a cycle.
     """
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
 

@@ -45,6 +45,13 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices(f"{_PREFIX}PORT", "PORT"),
         description="Port to listen on; 0 takes a free one.",
     )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Worker processes, each with models, a queue and limits of its own; more than one where HTTP "
+        "itself is the limit.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level to log.")
     access_log: bool = Field(False, description="Whether to log one line for each request.")
     admin_token: SecretStr | None = Field(

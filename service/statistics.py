@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+_DURATIONS = ("success", "fail", "queue", "decode", "compute", "finish")
 
 
 @dataclass
@@ -19,10 +22,13 @@ class Duration:
     count: int = 0
     ns: int = 0
 
-    def add(self, seconds: float, count: int = 1) -> None:
-        """Once more, or several times together."""
-        self.count += count
+    def add(self, seconds: float) -> None:
+        """Once more."""
+        self.count += 1
         self.ns += round(seconds * 1e9)
+
+    def __add__(self, other: Duration) -> Duration:
+        return Duration(self.count + other.count, self.ns + other.ns)
 
 
 @dataclass
@@ -38,7 +44,28 @@ class ModelStatistics:
     decode: Duration = field(default_factory=Duration)
     compute: Duration = field(default_factory=Duration)
     finish: Duration = field(default_factory=Duration)
-    batches: dict[int, Duration] = field(default_factory=lambda: defaultdict(Duration))
+    batches: dict[int, Duration] = field(default_factory=dict)
+
+    def __add__(self, other: ModelStatistics) -> ModelStatistics:
+        sizes = self.batches.keys() | other.batches.keys()
+        return ModelStatistics(
+            last_inference_ms=max(self.last_inference_ms, other.last_inference_ms),
+            inferences=self.inferences + other.inferences,
+            executions=self.executions + other.executions,
+            **{name: getattr(self, name) + getattr(other, name) for name in _DURATIONS},
+            batches={n: self.batches.get(n, Duration()) + other.batches.get(n, Duration()) for n in sizes},
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON can carry it, for `from_plain`."""
+        return {**asdict(self), "batches": [[size, d.count, d.ns] for size, d in self.batches.items()]}
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> ModelStatistics:
+        """What `plain` made."""
+        durations = {name: Duration(**values[name]) for name in _DURATIONS}
+        batches = {size: Duration(count, ns) for size, count, ns in values["batches"]}
+        return cls(**{**values, **durations, "batches": batches})
 
 
 class Statistics:
@@ -72,4 +99,4 @@ class Statistics:
         """A batch was run."""
         model = self._models[key]
         model.executions += 1
-        model.batches[images].add(seconds)
+        model.batches.setdefault(images, Duration()).add(seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +19,8 @@ class EngineError(Exception):
 class EngineOptions:
     """How to run bundles.
 
-    ``threads`` of every pass; None gives each as many as it can use, see `service.engines.onnx.threads_for`.
+    ``threads`` of every pass; None gives each as many as it can use, see `service.engines.onnx.threads_for`, of its
+    share where ``processes`` share the machine.
     ``batch_sizes`` are the buckets, ascending: each costs compile time and memory per budget. An engine makes up any
     batch from passes of these sizes, by what they were measured to take. These three take 3 to 7 % longer for the
     bundled models than 1, 4, 8 and 16, on average over batches of 1 to 16 (a quarter longer at the worst), and no
@@ -28,6 +30,7 @@ class EngineOptions:
     threads: int | None = None
     batch_sizes: tuple[int, ...] = (1, 4, 16)
     provider: Literal["auto", "openvino", "cpu"] = "auto"
+    processes: int = 1
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -39,12 +42,17 @@ class EngineOptions:
 DEFAULTS = EngineOptions()
 
 
-def open_engine(bundle: Bundle, options: EngineOptions = DEFAULTS) -> Engine:
+def open_engine(
+    bundle: Bundle, options: EngineOptions = DEFAULTS, rest: Callable[[float], None] = lambda seconds: None
+) -> Engine:
     """Open an engine for a bundle; everything that a run may need is compiled when it returns.
+
+    ``rest`` is called between compilations with the seconds that the last one took: a runtime may hold the
+    interpreter's lock while it compiles, and others have work to do.
 
     Raises BundleError when the bundle is at fault and EngineError when the runtime is.
     """
     # Only who opens an engine pays for importing its runtime.
     from service.engines.onnx import OnnxEngine
 
-    return OnnxEngine(bundle, options)
+    return OnnxEngine(bundle, options, rest)

@@ -8,6 +8,7 @@ refused by the runtime.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -45,25 +46,25 @@ class OnnxEngine:
     installed or does not start.
     """
 
-    def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
+    def __init__(
+        self, bundle: Bundle, options: EngineOptions, rest: Callable[[float], None] = lambda seconds: None
+    ) -> None:
         provider = choose_provider(options.provider)
         graphs = {budget.timesteps: bundle.read(budget.file) for budget in bundle.manifest.budgets}
         self._name = f"onnxruntime/{provider}"
         self._input_shape = bundle.manifest.input.shape
         self._batch_sizes = options.batch_sizes
+        available = max(1, available_threads() // options.processes)
         # One after the other: the runtime holds the interpreter's lock while it compiles, so threads would not help.
-        self._sessions = {
-            (budget.timesteps, size): _open_session(
-                bundle,
-                budget,
-                graphs[budget.timesteps],
-                size,
-                provider,
-                options.threads or threads_for(bundle.manifest, budget.timesteps, size, available_threads()),
-            )
-            for budget in bundle.manifest.budgets
-            for size in sizes_worth_having(bundle.manifest, budget.timesteps, options.batch_sizes)
-        }
+        self._sessions = {}
+        for budget in bundle.manifest.budgets:
+            for size in sizes_worth_having(bundle.manifest, budget.timesteps, options.batch_sizes):
+                threads = options.threads or threads_for(bundle.manifest, budget.timesteps, size, available)
+                graph = graphs[budget.timesteps]
+                began = time.perf_counter()
+                session = _open_session(bundle, budget, graph, size, provider, threads)
+                self._sessions[budget.timesteps, size] = session
+                rest(time.perf_counter() - began)
         self._buckets = {
             timesteps: Buckets({size: self._time(t, size) for t, size in self._sessions if t == timesteps})
             for timesteps in bundle.manifest.timesteps

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from service.handler import Handler
+from service.fleet import Fleet
 from service.registry import Registry
 from service.schemas import Alive, Ready
 from service.transports import openapi
 
 
-def router(handler: Handler, models: Registry) -> APIRouter:
+def router(fleet: Fleet, models: Registry) -> APIRouter:
     """`/livez` and `/readyz`."""
     api = APIRouter(tags=["health"])
 
@@ -20,7 +20,7 @@ def router(handler: Handler, models: Registry) -> APIRouter:
 
     @api.get("/readyz", summary="May it be sent requests?", responses=openapi.answers("readyz", 503))
     async def readyz() -> Ready:
-        handler.check_ready()
+        await fleet.check_ready()
         return Ready(models=[f"{served.name}/{served.version}" for served in models.models()], failed=models.failures)
 
     return api

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from models.bundle import MANIFEST, Bundle, BundleError, Engine, FloatArray, Outputs
 from service.engines import EngineError, EngineOptions, open_engine
-from service.registry import NotReady, Registry, UnknownModel, UnknownVersion
+from service.loading import ServedModel
+from service.registry import LoadFailed, NotReady, Registry, Status, UnknownModel, UnknownVersion
 from tests import tiny
 
 
@@ -349,3 +353,297 @@ def test_loading_one_broken_model_says_why(tmp_path: Path) -> None:
     assert registry.failures.keys() == {"b/1"}
     with pytest.raises(NotReady, match=r"b/1 could not be loaded: manifest\.json"):
         registry.get("b")
+
+
+# --- Changes while it serves -----------------------------------------------------------------------------------------
+
+
+def states(found: list[Status]) -> dict[str, str]:
+    return {f"{status.name}/{status.version}": status.state for status in found}
+
+
+def changing(scenario: Callable[[Registry, Opener], Awaitable[None]], *repositories: Path, **options: Any) -> None:
+    """Run a scenario on a registry that has loaded everything."""
+
+    async def run() -> None:
+        opener = Opener()
+        registry = Registry(repositories, opener, **options)
+        await registry.load_all()
+        await scenario(registry, opener)
+        await registry.close()
+        assert all(engine.closed == 1 for engine in opener.engines)
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_a_new_version_is_loaded_beside_the_old_and_unloaded_again(tmp_path: Path) -> None:
+    put(tmp_path, "tiny", 1)
+
+    async def scenario(registry: Registry, opener: Opener) -> None:
+        first = registry.get("tiny")
+        put(tmp_path, "tiny", 2)
+        assert states(await registry.load("tiny")) == {"tiny/1": "READY", "tiny/2": "READY"}
+        assert registry.get("tiny").version == 2
+        assert registry.get("tiny", 1) is first  # what has not changed is not opened anew
+        assert states(await registry.unload("tiny", 2)) == {"tiny/1": "READY", "tiny/2": "UNAVAILABLE"}
+        assert registry.get("tiny") is first
+        assert [engine.closed for engine in opener.engines] == [0, 1]
+        with pytest.raises(UnknownVersion):
+            registry.get("tiny", 2)
+
+    changing(scenario, tmp_path)
+
+
+def test_a_version_can_be_loaded_without_the_others(tmp_path: Path) -> None:
+    put(tmp_path, "tiny", 1)
+
+    async def scenario(registry: Registry, opener: Opener) -> None:
+        put(tmp_path, "tiny", 2)
+        put(tmp_path, "tiny", 3)
+        found = states(await registry.load("tiny", 3))
+        assert found == {"tiny/1": "READY", "tiny/2": "UNAVAILABLE", "tiny/3": "READY"}
+        assert opener.opened == ["tiny/1", "tiny/3"]
+
+    changing(scenario, tmp_path)
+
+
+def test_what_has_left_the_repository_is_let_go_and_what_was_unloaded_comes_back(tmp_path: Path) -> None:
+    put(tmp_path, "tiny", 1)
+    put(tmp_path, "tiny", 2)
+
+    async def scenario(registry: Registry, opener: Opener) -> None:
+        await registry.unload("tiny")
+        with pytest.raises(UnknownModel):
+            registry.get("tiny")
+        assert not registry.ready
+        shutil.rmtree(tmp_path / "tiny" / "2")
+        assert states(await registry.load("tiny")) == {"tiny/1": "READY"}
+        put(tmp_path, "tiny", 3)
+        await registry.load("tiny")
+        shutil.rmtree(tmp_path / "tiny" / "1")
+        assert states(await registry.load("tiny")) == {"tiny/3": "READY"}
+        assert registry.ready
+
+    changing(scenario, tmp_path)
+
+
+def test_a_changed_version_replaces_the_one_that_serves_only_once_it_is_warm(tmp_path: Path) -> None:
+    put(tmp_path, "tiny", 1)
+
+    async def scenario(registry: Registry, opener: Opener) -> None:
+        before = registry.get("tiny")
+        seen: list[object] = []
+        open_it = opener.__call__
+
+        def watching(opened: Bundle) -> Engine:
+            seen.append(registry.get("tiny"))
+            return open_it(opened)
+
+        registry._open_engine = watching
+        tiny.write(tmp_path / "tiny" / "1", seed=6)
+        assert states(await registry.load("tiny")) == {"tiny/1": "READY"}
+        assert seen == [before]
+        assert registry.get("tiny") is not before
+        assert [engine.closed for engine in opener.engines] == [1, 0]
+
+    changing(scenario, tmp_path)
+
+
+def test_one_that_cannot_be_loaded_leaves_what_serves_and_says_why(tmp_path: Path) -> None:
+    put(tmp_path, "tiny", 1)
+    put(tmp_path, "other", 1)
+
+    async def scenario(registry: Registry, opener: Opener) -> None:
+        before = registry.get("tiny")
+        put(tmp_path, "tiny", 2)
+        opener.failures["tiny/2"] = EngineError("out of memory")
+        with pytest.raises(LoadFailed, match="tiny/2: out of memory"):
+            await registry.load("tiny")
+        assert registry.get("tiny") is before
+        (failed,) = [status for status in await registry.index("tiny") if status.version == "2"]
+        assert (failed.state, failed.reason) == ("UNAVAILABLE", "out of memory")
+        del opener.failures["tiny/2"]
+        await registry.load("tiny")  # one that failed is tried again
+        assert registry.get("tiny").version == 2
+        assert registry.failures == {}
+        # The one that serves is changed for the worse: it goes on as it was loaded.
+        tiny.write(tmp_path / "tiny" / "2", seed=6)
+        opener.failures["tiny/2"] = BundleError("broken")
+        with pytest.raises(LoadFailed, match="tiny/2: broken"):
+            await registry.load("tiny", 2)
+        (kept,) = [status for status in await registry.index("tiny") if status.version == "2"]
+        assert kept.state == "READY"
+        assert "broken" in kept.reason
+        assert registry.get("tiny").version == 2
+        assert registry.get("other")
+
+    changing(scenario, tmp_path)
+
+
+def test_what_was_said_to_have_failed_is_forgotten_by_unloading(tmp_path: Path) -> None:
+    put(tmp_path, "tiny", 1)
+    put(tmp_path, "bad", 1)
+    (tmp_path / "bad" / "1" / "t1.onnx").unlink()
+
+    async def scenario(registry: Registry, opener: Opener) -> None:
+        assert registry.failures == {"bad/1": "broken"}
+        await registry.unload("bad")
+        assert registry.failures == {}
+        with pytest.raises(UnknownModel):
+            registry.get("bad")
+
+    class Broken(Opener):
+        def __call__(self, opened: Bundle) -> Engine:
+            if opened.manifest.name == "bad":
+                raise BundleError("broken")
+            return super().__call__(opened)
+
+    async def run() -> None:
+        opener = Broken()
+        registry = Registry([tmp_path], opener)
+        await registry.load_all()
+        await scenario(registry, opener)
+
+    asyncio.run(run())
+
+
+def test_what_is_asked_for_in_vain_is_told_apart(tmp_path: Path) -> None:
+    put(tmp_path, "tiny", 1)
+    (tmp_path / "empty").mkdir()
+
+    async def scenario(registry: Registry, opener: Opener) -> None:
+        with pytest.raises(UnknownModel, match="'nope'"):
+            await registry.load("nope")
+        with pytest.raises(UnknownModel, match=r"'\.\./tiny'"):
+            await registry.load("../tiny")
+        with pytest.raises(UnknownVersion, match="version 2"):
+            await registry.load("tiny", 2)
+        with pytest.raises(LoadFailed, match="no version folder"):
+            await registry.load("empty")
+        with pytest.raises(UnknownModel, match="not loaded"):
+            await registry.unload("nope")
+        with pytest.raises(UnknownVersion, match="version 2"):
+            await registry.unload("tiny", 2)
+        assert keys(registry) == ["tiny/1"]
+        await registry.close()
+        with pytest.raises(NotReady, match="stopping"):
+            await registry.load("tiny")
+
+    changing(scenario, tmp_path)
+
+
+def test_somebodys_backup_beside_the_versions_fails_no_load(tmp_path: Path) -> None:
+    put(tmp_path, "tiny", 1)
+    put(tmp_path, "tiny", "1-backup")
+
+    async def scenario(registry: Registry, opener: Opener) -> None:
+        put(tmp_path, "tiny", 2)
+        found = {status.version: status for status in await registry.load("tiny")}
+        assert {version: status.state for version, status in found.items()} == {
+            "1": "READY",
+            "2": "READY",
+            "1-backup": "UNAVAILABLE",
+        }
+        assert "not a version" in found["1-backup"].reason
+
+    changing(scenario, tmp_path)
+
+
+def test_a_model_is_closed_only_when_nobody_works_with_it_and_its_queue_is_empty(tmp_path: Path) -> None:
+    put(tmp_path, "tiny", 1)
+    drained = asyncio.Event()
+    asked: list[tuple[str, int]] = []
+
+    async def wait(served: ServedModel) -> None:
+        asked.append(served.key)
+        await drained.wait()
+
+    async def scenario(registry: Registry, opener: Opener) -> None:
+        served = registry.get("tiny")
+        with served.users:
+            unloading = asyncio.create_task(registry.unload("tiny"))
+            while registry.models():
+                await asyncio.sleep(0)
+            assert states(await registry.index()) == {"tiny/1": "UNLOADING"}
+            assert not asked
+        while not asked:
+            await asyncio.sleep(0)
+        assert opener.engines[0].closed == 0
+        drained.set()
+        assert states(await unloading) == {"tiny/1": "UNAVAILABLE"}
+        assert opener.engines[0].closed == 1
+
+    changing(scenario, tmp_path, drained=wait)
+
+
+def test_unloading_does_not_wait_for_ever_for_an_engine_that_hangs(tmp_path: Path) -> None:
+    put(tmp_path, "tiny", 1)
+
+    async def scenario(registry: Registry, opener: Opener) -> None:
+        served = registry.get("tiny")
+        with served.users:
+            assert states(await registry.unload("tiny")) == {"tiny/1": "UNLOADING"}
+            # Meanwhile it can be loaded again.
+            assert states(await registry.load("tiny")) == {"tiny/1": "READY"}
+            assert registry.get("tiny") is not served
+            assert opener.engines[0].closed == 0
+        while not opener.engines[0].closed:
+            await asyncio.sleep(0)
+
+    changing(scenario, tmp_path, patience_s=0.01)
+
+
+def test_the_index_shows_what_is_being_loaded(tmp_path: Path) -> None:
+    put(tmp_path, "tiny", 1)
+    entered, gate = threading.Event(), threading.Event()
+
+    async def scenario(registry: Registry, opener: Opener) -> None:
+        def wait(opened: Bundle) -> Engine:
+            entered.set()
+            assert gate.wait(20)
+            return opener(opened)
+
+        registry._open_engine = wait
+        put(tmp_path, "tiny", 2)
+        loading = asyncio.create_task(registry.load("tiny"))
+        while not entered.is_set():
+            await asyncio.sleep(0)
+        assert states(await registry.index()) == {"tiny/1": "READY", "tiny/2": "LOADING"}
+        gate.set()
+        assert states(await loading) == {"tiny/1": "READY", "tiny/2": "READY"}
+
+    changing(scenario, tmp_path)
+
+
+def test_a_change_is_told_of_once_it_is_made(tmp_path: Path) -> None:
+    put(tmp_path, "tiny", 1)
+    told: list[int] = []
+
+    async def scenario(registry: Registry, opener: Opener) -> None:
+        assert told == [1]
+        await registry.unload("tiny")
+        await registry.load("tiny")
+        assert told == [1, 1, 1]
+
+    changing(scenario, tmp_path, on_change=lambda: told.append(1))
+
+
+def test_only_what_is_chosen_is_loaded(tmp_path: Path) -> None:
+    put(tmp_path, "tiny", 1)
+    put(tmp_path, "tiny", 2)
+    put(tmp_path, "other", 1)
+
+    async def choose() -> set[str]:
+        return {"tiny/1"}
+
+    async def run() -> None:
+        registry = Registry([tmp_path], Opener())
+        await registry.load_all(choose=choose)
+        assert keys(registry) == ["tiny/1"]
+        assert states(await registry.index()) == {
+            "other/1": "UNAVAILABLE",
+            "tiny/1": "READY",
+            "tiny/2": "UNAVAILABLE",
+        }
+
+    asyncio.run(run())

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from fastapi import APIRouter, Request
 
 from models.bundle import Manifest
+from service.fleet import Fleet
 from service.handler import Handler
 from service.loading import ServedModel
 from service.registry import Registry
-from service.statistics import Duration, Statistics
+from service.statistics import Duration, ModelStatistics
 from service.transports.endpoint import version_number
 from service.transports.v2 import openapi, schemas
 from service.transports.v2.requests import OUTPUTS
@@ -31,7 +32,7 @@ _PLATFORM = "onnx_onnxv1"
 _FLOAT, _DOUBLE = "FP32", "FP64"
 
 
-def router(handler: Handler, models: Registry, statistics: Statistics, *, version: str, max_images: int) -> APIRouter:
+def router(handler: Handler, models: Registry, fleet: Fleet, *, version: str, max_images: int) -> APIRouter:
     """The routes. ``version`` is the server's, and ``max_images`` what it takes in one request."""
     api = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 
@@ -45,15 +46,15 @@ def router(handler: Handler, models: Registry, statistics: Statistics, *, versio
 
     @api.get("/health/ready", summary="May it be sent requests?", responses=openapi.answers("ready", 503))
     async def ready() -> schemas.ServerReady:
-        handler.check_ready()
+        await fleet.check_ready()
         return schemas.ServerReady()
 
-    @api.get("/models/stats", summary="Statistics of all models", responses=openapi.answers("stats"))
+    @api.get("/models/stats", summary="Statistics of all models", responses=openapi.answers("stats", 503))
     async def stats_of_all() -> schemas.ModelStatisticsList:
-        return _statistics(models.models(), statistics)
+        return await _statistics(models.models(), fleet)
 
     for path, named in (("/models/{model}", ""), ("/models/{model}/versions/{version}", " of a version")):
-        _add_model(api, path, named, handler, models, statistics, max_images)
+        _add_model(api, path, named, handler, models, fleet, max_images)
     return api
 
 
@@ -63,7 +64,7 @@ def _add_model(
     named: str,
     handler: Handler,
     models: Registry,
-    statistics: Statistics,
+    fleet: Fleet,
     max_images: int,
 ) -> None:
     """The routes of a model, or of one version of it."""
@@ -88,7 +89,7 @@ def _add_model(
     async def stats(request: Request) -> schemas.ModelStatisticsList:
         found = find(request)
         versions = [found.version] if "version" in request.path_params else models.versions(found.name)
-        return _statistics([models.get(found.name, version) for version in versions], statistics)
+        return await _statistics([models.get(found.name, version) for version in versions], fleet)
 
 
 def _outputs(manifest: Manifest) -> list[tuple[str, str, int]]:
@@ -133,12 +134,11 @@ def _configuration(served: ServedModel, max_images: int) -> schemas.ModelConfigu
     )
 
 
-def _statistics(served: Iterable[ServedModel], statistics: Statistics) -> schemas.ModelStatisticsList:
-    return schemas.ModelStatisticsList(model_stats=[_statistic(model, statistics) for model in served])
+async def _statistics(served: Iterable[ServedModel], fleet: Fleet) -> schemas.ModelStatisticsList:
+    return schemas.ModelStatisticsList(model_stats=[_statistic(m, await fleet.statistics(m)) for m in served])
 
 
-def _statistic(served: ServedModel, statistics: Statistics) -> schemas.ModelStatistic:
-    done = statistics.of(served.key)
+def _statistic(served: ServedModel, done: ModelStatistics) -> schemas.ModelStatistic:
     return schemas.ModelStatistic(
         name=served.name,
         version=str(served.version),

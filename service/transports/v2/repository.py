@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ValidationError
 
 from service import registry
+from service.fleet import Fleet
 from service.problems import (
     BodyTooLarge,
     CannotLoad,
@@ -29,7 +30,7 @@ Body = TypeVar("Body", bound=BaseModel)
 _MAX_BYTES = 64 * 1024
 
 
-def router(models: Registry, access: Access) -> APIRouter:
+def router(models: Registry, fleet: Fleet, access: Access) -> APIRouter:
     """The routes."""
     api = APIRouter(prefix="/v2/repository", tags=["Open Inference Protocol: model repository"])
 
@@ -56,7 +57,7 @@ def router(models: Registry, access: Access) -> APIRouter:
         access.may_change(request.scope)
         version = _version(await _body(request, schemas.ChangeRequest))
         try:
-            return _entries(await models.load(model, version))
+            return _entries(await fleet.load(model, version))
         except registry.UnknownModel as error:
             raise UnknownModel(str(error)) from error
         except registry.UnknownVersion as error:
@@ -77,11 +78,13 @@ def router(models: Registry, access: Access) -> APIRouter:
         access.may_change(request.scope)
         version = _version(await _body(request, schemas.ChangeRequest))
         try:
-            return _entries(await models.unload(model, version))
+            return _entries(await fleet.unload(model, version))
         except registry.UnknownModel as error:
             raise UnknownModel(str(error)) from error
         except registry.UnknownVersion as error:
             raise UnknownVersion(str(error)) from error
+        except registry.LoadFailed as error:
+            raise CannotLoad(str(error)) from error
 
     return api
 

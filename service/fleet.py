@@ -1,0 +1,146 @@
+"""What all worker processes of a server do or answer as one; with a single process, what it does itself.
+
+Each process has models, a queue and counters of its own. A change of what is served is made in each, one after the
+other, before it counts as made; counters are added up; the server is ready when all of them are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from service import exposition
+from service.handler import Handler
+from service.loading import ServedModel
+from service.metrics import Metrics
+from service.peers import PeerError, Peers
+from service.problems import NotReady
+from service.registry import LoadFailed, Registry, Status, UnknownModel, UnknownVersion
+from service.statistics import ModelStatistics, Statistics
+
+# What answers at once, unless the process compiles a model; and what does just that.
+_QUICK_S, _CHANGE_S = 10.0, 600.0
+
+
+class Fleet:
+    """This process together with its peers."""
+
+    def __init__(
+        self, models: Registry, handler: Handler, metrics: Metrics, statistics: Statistics, peers: Peers
+    ) -> None:
+        self._models = models
+        self._handler = handler
+        self._metrics = metrics
+        self._statistics = statistics
+        self._peers = peers
+        self._joining = False
+
+    async def start(self) -> bool:
+        """Begin to answer the others. Whether one of them serves already.
+
+        Then this process is to take requests only once it can, and does not count for readiness until it joins.
+        """
+        await self._peers.listen(
+            {
+                "served": self._served,
+                "ready": self._ready,
+                "load": self._load,
+                "unload": self._unload,
+                "metrics": self._samples,
+                "statistics": self._counted,
+            }
+        )
+        self._joining = await self.served_elsewhere() is not None
+        return self._joining
+
+    def join(self) -> None:
+        """From now on this process takes requests."""
+        self._joining = False
+
+    async def close(self) -> None:
+        """Answer the others no more."""
+        await self._peers.close()
+
+    async def served_elsewhere(self) -> set[str] | None:
+        """What a process serves that has loaded its models, ``name/version``; None where there is no such process."""
+        for served in await self._peers.ask("served", timeout_s=_QUICK_S, strict=False):
+            if served is not None:
+                return set(served)
+        return None
+
+    async def check_ready(self) -> None:
+        """Raises NotReady where a request might find a process that is not."""
+        self._handler.check_ready()
+        for reason in await self._ask("ready"):
+            if reason is not None:
+                raise NotReady(reason, extensions={"failed": self._models.failures}, retry_after_s=1)
+
+    async def load(self, name: str, version: int | None = None) -> list[Status]:
+        """`Registry.load` in every process, first in this one: where that fails, the others are not bothered.
+
+        Raises what it raises; LoadFailed for another process too.
+        """
+        return await self._change(self._models.load, "load", name, version)
+
+    async def unload(self, name: str, version: int | None = None) -> list[Status]:
+        """`Registry.unload` in every process. Raises what it raises, and LoadFailed for another process."""
+        return await self._change(self._models.unload, "unload", name, version)
+
+    async def exposition(self, accept: str) -> tuple[bytes, str]:
+        """All processes' metrics as text, in the form that an Accept header prefers, and its media type.
+
+        Raises NotReady where one does not answer.
+        """
+        others = await self._ask("metrics")
+        return exposition.write(exposition.merged(self._metrics.registry, others), accept)
+
+    async def statistics(self, served: ServedModel) -> ModelStatistics:
+        """What all processes have done with a model. Raises NotReady where one does not answer."""
+        name, version = served.key
+        others = await self._ask("statistics", name=name, version=version)
+        return sum(map(ModelStatistics.from_plain, others), self._statistics.of(served.key))
+
+    async def _ask(self, call: str, **arguments: Any) -> list[Any]:
+        try:
+            return await self._peers.ask(call, timeout_s=_QUICK_S, **arguments)
+        except PeerError as error:
+            raise NotReady(str(error), extensions={"failed": self._models.failures}, retry_after_s=1) from error
+
+    async def _change(
+        self, change: Callable[[str, int | None], Awaitable[list[Status]]], call: str, name: str, version: int | None
+    ) -> list[Status]:
+        async with self._peers.alone():
+            states = await change(name, version)
+            try:
+                await self._peers.ask(call, timeout_s=_CHANGE_S, name=name, version=version)
+            except PeerError as error:
+                raise LoadFailed(f"done in some worker processes, but not in all: {error}") from error
+            return states
+
+    # --- The others' calls -----------------------------------------------------------------------------------------
+
+    async def _served(self) -> list[str] | None:
+        return [f"{model.name}/{model.version}" for model in self._models.models()] if self._models.loaded else None
+
+    async def _ready(self) -> str | None:
+        if self._joining:
+            return None
+        try:
+            self._handler.check_ready()
+        except NotReady as error:
+            return error.detail
+        return None
+
+    async def _load(self, name: str, version: int | None) -> None:
+        await self._models.load(name, version)
+
+    async def _unload(self, name: str, version: int | None) -> None:
+        with contextlib.suppress(UnknownModel, UnknownVersion):  # where it could not be loaded, it need not be unloaded
+            await self._models.unload(name, version)
+
+    async def _samples(self) -> list[Any]:
+        return exposition.samples(self._metrics.registry)
+
+    async def _counted(self, name: str, version: int) -> dict[str, Any]:
+        return self._statistics.of((name, version)).plain()
