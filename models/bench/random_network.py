@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from models.networks import Network
 
 RESNET18 = "resnet18"
+SMALL = "small"
 Tgim = Literal["full", "factored"]
 TGIMS: tuple[Tgim, ...] = get_args(Tgim)
 # Pictures of 3×32×32.
@@ -42,11 +43,30 @@ def network(
 
 def write_bundle(path: Path, tgim: Tgim, made_by: str, budgets: Sequence[int] = (1,), seed: int = 0) -> Bundle:
     """Write a ResNet-18 as a bundle, int8. Needs torch."""
+    return _write(path, RESNET18, RESNET18, {}, tgim, made_by, budgets, seed)
+
+
+def write_small_bundle(path: Path, made_by: str, seed: int = 0) -> Bundle:
+    """Write a network of 2 million MACs an image, factored, with T = 1, as a bundle named `SMALL`. Needs torch."""
+    return _write(path, SMALL, "vgg", {"widths": [[8], [16], [32]]}, "factored", made_by, (1,), seed)
+
+
+def _write(
+    path: Path,
+    name: str,
+    architecture: str,
+    parameters: Mapping[str, Any],
+    tgim: Tgim,
+    made_by: str,
+    budgets: Sequence[int],
+    seed: int,
+) -> Bundle:
     from models.export.exporter import Card, assemble
 
     data = dataset(_DATA)
-    card = Card(RESNET18, "Random weights.", data.classes, data.input, RESNET18, _arguments(tgim, budgets), made_by)
-    return assemble(path, network(RESNET18, tgim, budgets, seed=seed), card, "int8")
+    arguments = _arguments(tgim, budgets) | dict(parameters)
+    card = Card(name, "Random weights.", data.classes, data.input, architecture, arguments, made_by)
+    return assemble(path, network(architecture, tgim, budgets, parameters, seed), card, "int8")
 
 
 def _arguments(tgim: Tgim, budgets: Sequence[int]) -> dict[str, Any]:

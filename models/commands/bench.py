@@ -1,4 +1,4 @@
-"""`lmht bench`: engines of one network, interleaved. `http`, `costs` and `overload` are commands below it."""
+"""`lmht bench`: engines of one network, interleaved. `http`, `bodies`, `costs` and `overload` are commands below it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from models import bundle as bundles
 from models.bench import report
 from models.bench.harness import Comparison, compare
 from models.bundle import BundleError
+from models.commands.bench_bodies import bodies
 from models.commands.bench_costs import costs
 from models.commands.bench_http import http
 from models.commands.bench_overload import overload
@@ -32,6 +33,7 @@ _RESNET18 = "resnet18"
 
 bench = typer.Typer(add_completion=False)
 bench.command()(http)
+bench.command()(bodies)
 bench.command()(costs)
 bench.command()(overload)
 
