@@ -13,11 +13,15 @@ from typer.core import TyperCommand, TyperGroup
 
 @dataclass(frozen=True)
 class LazyCommand:
-    """Where a command is: a function, or a `typer.Typer` with commands of its own, and its help in one line."""
+    """Where a command is: a function, or a `typer.Typer` with commands of its own, and its help in one line.
+
+    ``panel`` is the title that it is listed under; None, with those that are not lazy.
+    """
 
     module: str
     attribute: str
     help: str
+    panel: str | None = None
 
 
 class LazyGroup(TyperGroup):
@@ -35,7 +39,7 @@ class _StandIn(TyperCommand):
     """Shows a command's name and help; the real one takes over where its arguments are to be read."""
 
     def __init__(self, name: str, where: LazyCommand) -> None:
-        super().__init__(name, callback=None, help=where.help, rich_help_panel="Models")
+        super().__init__(name, callback=None, help=where.help, rich_help_panel=where.panel)
         self._where = where
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:

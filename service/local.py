@@ -5,79 +5,99 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Literal
+from types import TracebackType
+from typing import Self, Unpack
 
 import orjson
 
-from service import options
+from service import options as chosen
+from service import problems
 from service.app import Services, make_services
+from service.cards import model_list
+from service.client import Classification, ClassifyOptions, ModelList, Problem, ProblemError
 from service.handler import ClassifyRequest, Pictures
-from service.schemas import Classification
 from service.settings import Settings
 from service.transports import native
 
-MOST_REASONS = 5
+_ID = "local"
 
 
-class NoModel(Exception):
-    """There is nothing to classify with."""
+class Local:
+    """Answers as `service.client.Client` does, with models of the settings' repositories.
 
-
-def classify(
-    settings: Settings,
-    images: Sequence[bytes],
-    *,
-    model: str | None = None,
-    timesteps: int | Literal["auto"] | None = None,
-    top_k: int | None = None,
-) -> Classification:
-    """Classify encoded pictures with a model of the settings' repositories, by default the first by name.
-
-    Raises a `Problem` as the service would, and NoModel where there is none.
+    Use it in a ``with`` statement. A model is opened when it is first asked, and stays open.
     """
-    values = {name: value for name, value in (("timesteps", timesteps), ("top_k", top_k)) if value is not None}
-    return asyncio.run(_classify(settings, images, model, options.from_values(values)))
 
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._runner = asyncio.Runner()
 
-async def _classify(
-    settings: Settings, images: Sequence[bytes], model: str | None, chosen: options.Options
-) -> Classification:
-    # For one request, compiling larger buckets takes longer than doing without them.
-    services = make_services(settings.model_copy(update={"batch_sizes": (1,)}))
-    try:
-        if model is None:
-            model = await _first_that_loads(services)
-        else:
-            await services.load(model)
-        answer = await services.handler.classify(
-            ClassifyRequest(
-                model=model,
-                version=None,
-                images=Pictures(images),
-                options=chosen,
-                id="local",
-                arrived=time.perf_counter(),
-            )
+    def __enter__(self) -> Self:
+        self._services: Services = self._runner.run(_made(self._settings))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._runner:
+            self._runner.run(self._services.close())
+
+    def models(self) -> ModelList:
+        """The models that are open: if none is, the first by name that can be, and what is wrong with those before."""
+        return self._runner.run(self._models())
+
+    def classify(
+        self, model: str, images: Sequence[bytes], *, version: int | None = None, **options: Unpack[ClassifyOptions]
+    ) -> Classification:
+        """Classify encoded pictures in one request. Raises ProblemError, as by a server."""
+        try:
+            return self._runner.run(self._classify(model, images, version, options))
+        except problems.Problem as error:
+            raise ProblemError(_as_answered(error)) from error
+
+    async def _models(self) -> ModelList:
+        services = self._services
+        if not services.models.ready:
+            for name in await services.models.names():
+                await services.load(name)
+                if services.models.ready:
+                    break
+            else:
+                await services.load()  # for the reasons, of what is no model at all too
+        return model_list(services.models.models(), services.models.failures)
+
+    async def _classify(
+        self, model: str, images: Sequence[bytes], version: int | None, options: ClassifyOptions
+    ) -> Classification:
+        values = {name: value for name, value in options.items() if value is not None and name != "include_input"}
+        if options.get("include_input"):
+            values["include"] = ["input"]
+        request = ClassifyRequest(
+            model=model,
+            version=version,
+            images=Pictures(images),
+            options=chosen.from_values(values),
+            id=options.get("id") or _ID,
+            arrived=time.perf_counter(),
         )
+        if not self._services.models.versions(model):
+            await self._services.load(model)
+        answer = await self._services.handler.classify(request)
         return Classification.model_validate(orjson.loads(orjson.dumps(native.document(answer))))
-    finally:
-        await services.close()
 
 
-async def _first_that_loads(services: Services) -> str:
-    for name in await services.models.names():
-        await services.load(name)
-        if services.models.ready:
-            break
-    else:
-        await services.load()  # for the reasons, of what is no model at all too
-    return first([served.name for served in services.models.models()], services.models.failures)
+async def _made(settings: Settings) -> Services:
+    return make_services(settings)
 
 
-def first(names: Sequence[str], failures: dict[str, str] | None = None) -> str:
-    """The model that is meant where none is named. Raises NoModel."""
-    if not names:
-        reasons = [f"; {name}: {reason}" for name, reason in (failures or {}).items()]
-        more = f"; and {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
-        raise NoModel(f"there is no model{''.join(reasons[:MOST_REASONS])}{more}")
-    return min(names)
+def _as_answered(error: problems.Problem) -> Problem:
+    return Problem.model_validate(
+        {
+            "type": error.type,
+            "title": error.title,
+            "status": error.status,
+            "detail": error.detail,
+            "request_id": _ID,
+            **error.extensions,
+        }
+    )

@@ -1,0 +1,1 @@
+"""The commands of service/, one file each; `service.cli` mounts them by name and imports them only when called."""
