@@ -28,7 +28,7 @@ from service.registry import Registry
 from service.scheduler import Limits, Scheduler
 from service.settings import Settings
 from service.statistics import Statistics
-from service.transports import endpoint, errors, health, native, openapi, prometheus, v2
+from service.transports import endpoint, errors, health, native, openapi, playground, prometheus, v2
 from service.transports.access import Access
 
 _log = logging.getLogger("lmht")
@@ -172,7 +172,7 @@ def _add_transports(app: FastAPI, services: Services, settings: Settings) -> Non
     app.include_router(native.router(handler, models))
     app.include_router(v2.models_router(handler, models, fleet, version=app.version, max_images=settings.max_images))
     app.include_router(v2.repository_router(models, fleet, access))
-    app.router.routes.extend(endpoint.routes(endpoints))
+    app.router.routes.extend([*endpoint.routes(endpoints), *playground.routes()])
     app.add_middleware(endpoint.Shortcut, endpoints=endpoints)
     openapi.install(app, {path: each.describe for each in endpoints for path in each.paths})
 

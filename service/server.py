@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -32,14 +33,13 @@ class ServerError(Exception):
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, and return once what was under way has been answered. Raises ServerError."""
     several = settings.workers > 1
-    meeting = tempfile.TemporaryDirectory(prefix="lmht-") if several else contextlib.nullcontext()
-    with _listen(settings.host, settings.port) as listener, meeting as folder:
+    with _listen(settings.host, settings.port) as listener, _meeting(several) as folder:
         _start_log(settings)
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         logging.getLogger("lmht").info("serving on http://%s:%d, described at /docs", shown, port)
         config = uvicorn.Config(
-            partial(_make_app, settings, Path(folder) if folder else None),
+            partial(_make_app, settings, folder),
             factory=True,
             workers=settings.workers,
             http="httptools",
@@ -59,6 +59,22 @@ def run(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _end)
         uvicorn.Server(config).run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def _meeting(several: bool) -> Iterator[Path | None]:
+    """A folder where worker processes meet, where there are several."""
+    if not several:
+        yield None
+        return
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="lmht-")
+    except OSError as error:
+        raise ServerError(
+            f"LMHT_WORKERS above 1 needs a temporary folder ({error.strerror}); TMPDIR names one"
+        ) from error
+    with folder as name:
+        yield Path(name)
 
 
 def _make_app(settings: Settings, folder: Path | None) -> FastAPI:

@@ -1,0 +1,38 @@
+// Work that is asked for more often than it can be done: one at a time, and then what was asked for last.
+
+const SLOW_MS = 300;
+
+export class Latest {
+  /** `work(signal, isCurrent)`: what it learns counts only while `isCurrent()`; it ends early when the signal says so. */
+  constructor(work) {
+    this.work = work;
+    this.wanted = 0;
+  }
+
+  /** Have it done, for things as they are now. */
+  ask() {
+    this.wanted += 1;
+    if (!this.running) this.#run();
+    // One that is slow is given up for the newer one.
+    else if (performance.now() - this.began > SLOW_MS) this.running.abort();
+  }
+
+  /** Forget what is under way. */
+  drop() {
+    this.wanted += 1;
+    this.running?.abort();
+    this.dropped = this.wanted;
+  }
+
+  async #run() {
+    const number = this.wanted;
+    this.running = new AbortController();
+    this.began = performance.now();
+    try {
+      await this.work(this.running.signal, () => number >= (this.dropped ?? 0));
+    } finally {
+      this.running = null;
+      if (this.wanted > number && this.wanted !== this.dropped) this.#run();
+    }
+  }
+}
