@@ -21,7 +21,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from models.energy import PROFILES
-from service.passes import REASONS, Reason
+from service.reasons import REASONS, Reason
 
 UNKNOWN_MODEL = "unknown"
 # 499 is nginx's code for a client that went away; nothing was sent to it.

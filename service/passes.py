@@ -19,8 +19,7 @@ from models import energy
 from models.bundle import Budget, FloatArray, Outputs
 from models.energy import Energy
 from service.loading import ServedModel
-from service.reasons import REASONS as REASONS
-from service.reasons import Reason as Reason
+from service.reasons import Reason
 from service.scheduler import BatchResult, DeadlinePassed, Priority, Refused, Scheduler, Stalled
 
 # What is left of the deadline to answer from the first pass when the second is given up.

@@ -113,7 +113,7 @@ def _versions(repository: Path, name: str) -> Iterator[Finding]:
 
 
 def _folders(path: Path) -> list[str]:
-    """Names of the folders, sorted, without hidden ones; a name with two dots is no hidden one, but wants to be seen."""
+    """Names of the folders, sorted, without hidden ones; two dots before a name hide nothing that should be seen."""
     return sorted(
         child.name
         for child in path.iterdir()

@@ -63,7 +63,7 @@ export class Live {
     const all = minute ? [...minute.choices.values()].reduce((total, count) => total + count, 0) : 0;
     at("choices").replaceChildren(
       ...(all
-        ? [...minute.choices].sort(([a], [b]) => a - b).map(([t, count]) => bar(`T = ${t}`, count / all, `${whole(count)} images`))
+        ? [...minute.choices].sort(([a], [b]) => a - b).map(([t, count]) => bar(`T = ${t}`, count / all, `${whole(count)} ${count === 1 ? "image" : "images"}`))
         : [h("p", { className: "note" }, "None in the last minute.")]),
     );
   }

@@ -15,11 +15,14 @@ export function lines(title, series, unit, seconds) {
   const count = Math.max(2, ...series.map((each) => each.values.length));
   const x = (index) => LEFT + ((WIDTH - LEFT - RIGHT) * index) / (count - 1);
   const y = (value) => HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value / top);
-  const drawn = series.flatMap((each, order) => {
-    const path = each.values
-      .map((value, index) => (value === null ? "" : `${each.values[index - 1] ?? null === null ? "M" : "L"}${x(index)} ${y(value)}`))
-      .join("");
-    return path ? [s("path", { class: `line ${order ? "second" : ""}`, d: path })] : [];
+  const drawn = series.flatMap(({ values }, order) => {
+    const kind = `line ${order ? "second" : ""}`;
+    const known = (index) => (values[index] ?? null) !== null;
+    const path = values.map((value, index) => (known(index) ? `${known(index - 1) ? "L" : "M"}${x(index)} ${y(value)}` : ""));
+    // What has no neighbour makes no line.
+    const alone = values.flatMap((value, index) =>
+      known(index) && !known(index - 1) && !known(index + 1) ? [s("circle", { class: kind, cx: x(index), cy: y(value), r: 2 })] : []);
+    return path.join("") ? [s("path", { class: kind, d: path.join("") }), ...alone] : [];
   });
   const legend = series.length > 1
     ? series.map((each, order) => s("text", { x: LEFT + 6 + 110 * order, y: TOP - 8 }, `${order ? "- - " : "— "}${each.name}`))

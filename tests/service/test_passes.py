@@ -15,8 +15,9 @@ from models.bundle import FloatArray, Outputs
 from service import options, schemas
 from service.engines import EngineError
 from service.handler import Classification, ClassifyRequest, Instances
-from service.passes import REASONS, Wanted
+from service.passes import Wanted
 from service.passes import run as run_passes
+from service.reasons import REASONS
 from service.scheduler import BatchResult, DeadlinePassed, QueueFull, Scheduler, Stalled, TooLate
 from tests import tiny
 from tests.conftest import Gated

@@ -41,7 +41,7 @@ def test_all_others_are_asked_and_nobody_asks_itself(make: Callable[[int], Peers
 
             await peers.listen({"number": number_of, "echo": echo})
         assert await several[1].ask("number", timeout_s=PATIENCE_S) == [0, 2]
-        told = {"text": "ü" * 100_000, "none": None}  # more than a stream's buffer
+        told: dict[str, Any] = {"text": "ü" * 100_000, "none": None}  # more than a stream's buffer
         assert await several[0].ask("echo", timeout_s=PATIENCE_S, **told) == [told, told]
         for peers in several:
             await peers.close()

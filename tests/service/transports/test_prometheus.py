@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from models import energy
 from models.energy import PROFILES
 from service.metrics import CODES, REJECTIONS
-from service.passes import REASONS
+from service.reasons import REASONS
 from tests import tiny
 from tests.conftest import Gated
 from tests.serving import RunningApp
