@@ -21,25 +21,30 @@ export async function showModels(last) {
   }
 }
 
-/** A request as curl and as Python. */
+/** A request as curl and as Python. A key is named, never shown. */
 export function snippets(last) {
-  const { model, options, name } = last ?? { model: "mnist", options: { timesteps: 4 } };
+  const { model, options, name, key } = last ?? { model: "mnist", options: { timesteps: 4 } };
   const said = Object.entries(options).filter(([, value]) => value !== null);
-  const url = new URL(`v1/models/${encodeURIComponent(model)}/classify`, document.baseURI);
+  const url = new URL(`v1/models/${encodeURIComponent(model)}/classify`, document.baseURI).href;
+  const base = new URL(".", document.baseURI).href.replace(/\/$/, "");
   const file = name || "picture.png";
   const shell = (text) => (/^[\w.@%+:/=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
-  const curl = ["curl", "-F", shell(`image=@${file}`), ...said.flatMap(([key, value]) => ["-F", shell(`${key}=${value}`)]), url];
-  const base = new URL(".", document.baseURI).href.replace(/\/$/, "");
+  const fields = [`image=@${file}`, ...said.map(([option, value]) => `${option}=${value}`)];
+  const header = key ? ['-H "authorization: Bearer $LMHT_API_KEY"'] : [];
+  const curl = ["curl", ...header, ...fields.map((field) => `-F ${shell(field)}`), shell(url)].join(" ");
+  const text = JSON.stringify;
+  const keywords = said.map(([option, value]) => `${option}=${text(value)}`);
   const python = [
+    ...(key ? ["import os"] : []),
     "from pathlib import Path",
     "from service.client import Client",
     "",
-    `with Client(${JSON.stringify(base)}) as client:`,
-    `    pictures = [Path(${JSON.stringify(file)}).read_bytes()]`,
-    `    answer = client.classify(${[JSON.stringify(model), "pictures", ...said.map(([key, value]) => `${key}=${JSON.stringify(value)}`)].join(", ")})`,
+    `with Client(${[text(base), ...(key ? ['api_key=os.environ["LMHT_API_KEY"]'] : [])].join(", ")}) as client:`,
+    `    pictures = [Path(${text(file)}).read_bytes()]`,
+    `    answer = client.classify(${[text(model), "pictures", ...keywords].join(", ")})`,
     "    print(answer.predictions[0].label)",
-  ];
-  return { curl: curl.join(" "), python: python.join("\n") };
+  ].join("\n");
+  return { curl, python };
 }
 
 async function copy(name) {

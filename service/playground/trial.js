@@ -168,7 +168,7 @@ export class Trial {
     const options = this.#options();
     const picture = this.given ?? (await this.pad.picture());
     const key = at("key").value;
-    this.last = { model, options, name: this.given?.name };
+    this.last = { model, options, name: this.given?.name, key: key !== "" };
     const send = (more) => api.classify(model, picture, { ...options, ...more }, { key, signal });
     const counts = () => isCurrent() && this.card === card;
     const own = send({ include: "input" }).then((answer) => {

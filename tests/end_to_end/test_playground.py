@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +18,16 @@ import httpx
 import pytest
 from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, Page, Route, expect, sync_playwright
+from prometheus_client.parser import text_string_to_metric_families
 
 from service import keys
 from tests import tiny
 from tests.live import Process, until_ready
 from tests.serving import PATIENCE_S
 
-SEVEN = Path(__file__).parents[1] / "data" / "seven.png"
-SCREENSHOTS = Path(__file__).parents[2] / ".cache" / "screenshots"
+ROOT = Path(__file__).parents[2]
+SEVEN = ROOT / "tests" / "data" / "seven.png"
+SCREENSHOTS = ROOT / ".cache" / "screenshots"
 BUDGETS = (1, 2, 4, 8)  # of mnist
 TABS = ("try", "live", "models")
 CLASSIFY = "**/classify"
@@ -162,17 +168,40 @@ def test_a_png_that_is_dropped_is_classified_and_shown(page: Page) -> None:
     assert 'classify("mnist", pictures, timesteps=8' in page.inner_text("#python")
 
 
-def test_what_the_page_shows_as_curl_can_be_run(page: Page, server: Process, tmp_path: Path) -> None:
+def test_a_picture_is_pasted(page: Page) -> None:
     choose(page, "mnist")
-    page.set_input_files("#file", SEVEN)
+    page.evaluate(
+        """(bytes) => {
+            const clipboardData = new DataTransfer();
+            clipboardData.items.add(new File([new Uint8Array(bytes)], "seven.png", { type: "image/png" }));
+            document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+        }""",
+        list(SEVEN.read_bytes()),
+    )
+    expect(page.locator("#own .class")).to_have_text("7")
+
+
+def test_what_the_page_shows_as_commands_does_what_it_did(page: Page, tmp_path: Path) -> None:
+    choose(page, "mnist")
+    picture = tmp_path / "it's a seven.png"
+    shutil.copy(SEVEN, picture)
+    page.set_input_files("#file", picture)
     expect(page.locator("#own .class")).to_have_text("7")
     page.click("#tab-models")
-    command = page.inner_text("#curl").split()
-    assert command[0] == "curl"
-    fields = dict(part.split("=", 1) for part in command[2:-1:2])
-    assert fields.pop("image") == "@seven.png"
-    answer = httpx.post(command[-1], files={"image": SEVEN.read_bytes()}, data=fields, timeout=PATIENCE_S)
-    assert answer.json()["predictions"][0]["label"] == "7"
+    curl, python = page.inner_text("#curl"), page.inner_text("#python")
+    answer = subprocess.run(
+        f"{curl} --silent --fail-with-body", shell=True, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert json.loads(answer.stdout)["timesteps"] == 8
+    printed = subprocess.run(
+        [sys.executable, "-c", python],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert printed.stdout == "7\n"
 
 
 def test_a_bad_file_gets_the_servers_own_words(browser: Browser, server: Process, tmp_path: Path) -> None:
@@ -373,6 +402,20 @@ def test_the_live_tab_counts_what_was_asked(page: Page) -> None:
     assert page.locator("#figures b").nth(3).inner_text() == "0"
 
 
+def test_metrics_are_read_as_prometheus_reads_them(page: Page, server: Process) -> None:
+    text = httpx.get(f"{server.url}/metrics").text + 'odd{a="x\\"y,z",b="{}"} 1e-05\n'
+    samples = page.evaluate("async (text) => (await import('/playground/live.js')).parse(text)", text)
+    expected = [s for family in text_string_to_metric_families(text) for s in family.samples]
+    assert len(samples) == len(expected) > 100
+    values = {(s.name, *sorted(s.labels.items())): s.value for s in expected}
+    assert {(s["name"], *sorted(s["labels"].items())): s["value"] for s in samples} == values
+    quantile = "async ([buckets, share]) => (await import('/playground/live.js')).quantile(buckets, share)"
+    # Ten below 1, ten between 1 and 2, none above: by the rule of histogram_quantile.
+    buckets = [[1, 10], [2, 20], [4, 20]]
+    assert [page.evaluate(quantile, [buckets, share]) for share in (0.25, 0.5, 0.75, 1)] == [0.5, 1, 1.5, 2]
+    assert page.evaluate(quantile, [[[1, 0], [2, 0]], 0.5]) is None
+
+
 # --- Other servers ---------------------------------------------------------------------------------------------------
 
 
@@ -399,6 +442,10 @@ def test_a_server_that_asks_for_a_key_gets_it_and_a_model_cannot_write_into_the_
             page.fill("#key", key)
             expect(page.locator("#own .class")).to_be_visible()
             expect(page.locator("#problem")).to_be_hidden()
+            page.click("#tab-models")
+            shown = page.inner_text("#curl") + page.inner_text("#python")
+            assert shown.count("LMHT_API_KEY") == 2
+            assert key not in shown
         assert process.end(signal.SIGTERM) == 0
     finally:
         process.process.kill()
