@@ -83,10 +83,14 @@ export function parse(text) {
   for (const line of text.split("\n")) {
     const match = line.startsWith("#") ? null : SAMPLE.exec(line);
     if (!match) continue;
-    const labels = Object.fromEntries([...(match[2] ?? "").matchAll(LABEL)].map(([, name, value]) => [name, value]));
+    const labels = Object.fromEntries([...(match[2] ?? "").matchAll(LABEL)].map(([, name, value]) => [name, plain(value)]));
     samples.push({ name: match[1], labels, value: Number(match[3]) });
   }
   return samples;
+}
+
+function plain(value) {
+  return value.replace(/\\(.)/g, (_, letter) => (letter === "n" ? "\n" : letter));
 }
 
 function sum(samples, name, keep = () => true) {
