@@ -159,6 +159,7 @@ class Layer(Record):
     """One spiking layer; the order is that of the columns of `spikes` and `synops`.
 
     ``tgim`` counts multiplications: ``full`` T² a neuron, ``gains`` T (factored, or constant input), ``none`` 0.
+    A reparameterised layer leaks less often than at each step.
     """
 
     name: str
@@ -166,6 +167,7 @@ class Layer(Record):
     threshold: float = Field(gt=0)
     tgim: Literal["full", "gains", "none"]
     leak: bool
+    leak_every: int = Field(default=1, ge=1, description="time-steps from one leak to the next")
     edges: tuple[Edge, ...]
 
 

@@ -10,6 +10,9 @@ For input currents I_j (j = 1..T), threshold θ and L firing levels, per neuron:
 
 Source: Hao et al., LM-HT SNN, NeurIPS 2024 (arXiv 2402.00411). The *factored* T-GIM has rank 1 with equal weights over
 j: the layer receives the mean current once, x_t = g_t · I with g_t = 2·sigmoid(mask_t), and hands on the mean output.
+
+A *reparameterised* layer has one level and ``substeps`` steps for each of the layer that it was made from: the leak
+acts on the first of them only.
 """
 
 from __future__ import annotations
@@ -89,14 +92,17 @@ class Neuron(PerBudget):
 
     Args:
         budgets: numbers of time-steps it can run, each with its own mask, α and initial membrane.
-        levels: L. With L = 1 it is a plain integrate-and-fire neuron: no leak, and no T-GIM whatever ``tgim`` says.
+        levels: L. With L = 1 it is a plain integrate-and-fire neuron: no leak, and no T-GIM whatever ``tgim`` says;
+            unless it has ``substeps``.
         tgim: ``full`` (T×T), ``factored`` (T gains), or ``none``.
         constant_input: the current is the same at every step and has no time axis (a static image's first layer).
         threshold: θ; 2/L for direct training, 1 for L = 1, when not given.
         initial_membrane: v_0 as a fraction of θ.
+        substeps: steps from one leak to the next; more than 1 in a reparameterised layer.
+        each_step: hand on the output of each step even when ``factored``.
 
     Shapes, for a batch of B and T = ``timesteps``: input [T·B, …], time first, or [B, …] when ``factored`` or
-    ``constant_input``; output θ·s [T·B, …], or, when ``factored``, its mean over time [B, …].
+    ``constant_input``; output θ·s [T·B, …], or, when ``factored`` and not ``each_step``, its mean over time [B, …].
     """
 
     threshold: Tensor
@@ -110,11 +116,16 @@ class Neuron(PerBudget):
         constant_input: bool = False,
         threshold: float | None = None,
         initial_membrane: float = 0.0,
+        substeps: int = 1,
+        each_step: bool = False,
     ) -> None:
         super().__init__(budgets)
         self.levels = levels
-        self.tgim: Tgim = "none" if levels == 1 else tgim
+        self.substeps = substeps
+        plain = levels == substeps == 1
+        self.tgim: Tgim = "none" if plain else tgim
         self.constant_input = constant_input
+        self.means = self.tgim == "factored" and not each_step
         if threshold is None:
             threshold = 2 / levels if levels > 1 else 1.0
         self.register_buffer("threshold", torch.tensor(float(threshold)))
@@ -126,7 +137,7 @@ class Neuron(PerBudget):
         for t in self.budgets:
             if self.tgim != "none":
                 self.mask[str(t)] = nn.Parameter(torch.zeros(t, t) if self.tgim == "full" else torch.zeros(t))
-            if levels > 1:
+            if not plain:
                 self.alpha[str(t)] = nn.Parameter(torch.zeros(()))
 
     @property
@@ -160,18 +171,19 @@ class Neuron(PerBudget):
             mixing = self.mixing
             currents = list(steps if mixing is None else torch.tensordot(mixing, steps, dims=1))
         outputs = self._run(currents)
-        return sum(outputs[1:], outputs[0]) / self.timesteps if self.tgim == "factored" else torch.cat(outputs)
+        return sum(outputs[1:], outputs[0]) / self.timesteps if self.means else torch.cat(outputs)
 
     def _run(self, currents: list[Tensor]) -> list[Tensor]:
         membrane = (self.initial_membrane[str(self.timesteps)] * self.threshold).expand_as(currents[0])
         leak = self.leak
-        if leak is not None:
+        if leak is not None and self.substeps == 1:
             run = _DetachedRun.apply(leak, membrane, self.threshold, self.levels, *currents)  # type: ignore[no-untyped-call]
             return list(run)
         # The plain IF neuron learns through time: nothing is detached.
         outputs = []
-        for current in currents:
-            charged = membrane + current
+        for step, current in enumerate(currents):
+            leaks = leak is not None and step % self.substeps == 0
+            charged = (leak * membrane if leaks else membrane) + current
             output = cast(Tensor, _Fire.apply(charged, self.threshold, self.levels))  # type: ignore[no-untyped-call]
             outputs.append(output)
             membrane = charged - output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 from models.bundle import Connection, Manifest
 
@@ -15,7 +16,7 @@ class Operations:
     macs: multiply-accumulates of the connections with real-valued input, each as often as it runs; T-GIM and leak
         are counted on their own.
     tgim_multiplications: T² a neuron with the full T-GIM, T with gains.
-    leak_multiplications: T − 1 a neuron that leaks.
+    leak_multiplications: one less than it leaks, a neuron that does: T − 1 where it does at each step.
     neuron_updates: T a neuron.
     """
 
@@ -33,7 +34,9 @@ def fixed_operations(manifest: Manifest, timesteps: int) -> Operations:
         synops=0.0,
         macs=float(sum(c.macs * runs(c, timesteps) for c in manifest.connections if c.analog)),
         tgim_multiplications=float(sum(x.neurons * per_neuron[x.tgim] for x in manifest.layers)),
-        leak_multiplications=float(sum(x.neurons * (timesteps - 1) for x in manifest.layers if x.leak)),
+        leak_multiplications=float(
+            sum(x.neurons * (ceil(timesteps / x.leak_every) - 1) for x in manifest.layers if x.leak)
+        ),
         neuron_updates=float(sum(x.neurons * timesteps for x in manifest.layers)),
     )
 

@@ -8,7 +8,7 @@ layers, cast to float64 once, and weighed there: a runtime without 64-bit arithm
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
@@ -30,8 +30,8 @@ class Counted:
     packed: bool
 
 
-def write(writer: Writer, graph: Graph, counted: Mapping[str, Counted]) -> None:
-    """Write both outputs. ``counted`` has the unit spikes of each layer.
+def write(writer: Writer, graph: Graph, counted: Callable[[str], Counted]) -> None:
+    """Write both outputs. ``counted`` gives the unit spikes of a layer, or of a max pool behind one.
 
     Raises ValueError when a layer is so large that float32 would lose count.
     """
@@ -39,25 +39,32 @@ def write(writer: Writer, graph: Graph, counted: Mapping[str, Counted]) -> None:
     partials: list[str] = []
     weights: list[Array] = []  # per partial number, what it adds to (spikes, synops) of each layer
     for index, layer in enumerate(graph.layers):
-        signal = signals[layer.name]
         edges = counting.edges(graph, layer)
-        columns = [np.ones(signal.shape[2] if len(signal.shape) == 3 else 1)]
-        columns += [edge.columns for edge in edges if not any(np.array_equal(edge.columns, c) for c in columns)]
-        columns = [c for i, c in enumerate(columns) if not any(np.array_equal(c, d) for d in columns[:i])]
-        _check(layer.name, signal, columns, layer.levels * graph.timesteps)
-        partials.append(_partial(writer, layer.name, counted[layer.name], signal, np.stack(columns, 1)))
-        rows = signal.shape[1] if len(signal.shape) == 3 else 1
-        weight = np.zeros((rows, len(columns), 2, len(graph.layers)))
-        weight[:, 0, 0, index] = 1
-        for edge in edges:
-            column = next(i for i, c in enumerate(columns) if np.array_equal(c, edge.columns))
-            weight[:, column, 1, index] += edge.fan * edge.rows
-        weights.append(weight.reshape(-1, 2, len(graph.layers)))
+        pools = dict.fromkeys(edge.source for edge in edges if edge.source != layer.name)
+        for name in (layer.name, *pools):
+            signal, mine = signals[name], [edge for edge in edges if edge.source == name]
+            everywhere = [np.ones(signal.shape[2] if len(signal.shape) == 3 else 1)] if name == layer.name else []
+            columns = _distinct([*everywhere, *(edge.columns for edge in mine)])
+            _check(name, signal, columns, layer.levels * graph.timesteps)
+            partials.append(_partial(writer, name, counted(name), signal, np.stack(columns, 1)))
+            rows = signal.shape[1] if len(signal.shape) == 3 else 1
+            weight = np.zeros((rows, len(columns), 2, len(graph.layers)))
+            if everywhere:
+                weight[:, 0, 0, index] = 1
+            for edge in mine:
+                column = next(i for i, c in enumerate(columns) if np.array_equal(c, edge.columns))
+                weight[:, column, 1, index] += edge.fan * edge.rows
+            weights.append(weight.reshape(-1, 2, len(graph.layers)))
     together = writer.op("Concat", partials, "counts/float32", axis=1) if len(partials) > 1 else partials[0]
     numbers = writer.op("Cast", [together], "counts/float64", to=DOUBLE)
     matrix = np.concatenate(weights)
     for position, output in enumerate(("spikes", "synops")):
         writer.op("MatMul", [numbers, writer.constant(f"counts/{output}", matrix[:, position])], output)
+
+
+def _distinct(columns: list[Array]) -> list[Array]:
+    """The same without repetitions."""
+    return [c for i, c in enumerate(columns) if not any(np.array_equal(c, d) for d in columns[:i])]
 
 
 def _check(name: str, signal: Signal, columns: list[Array], maximum: int) -> None:

@@ -13,16 +13,33 @@ from math import prod
 import numpy as np
 
 from models import bundle
-from models.export.graph import Add, Array, AvgPool, Conv, Flatten, Graph, Linear, Neurons, Node, Shape, Signal, Window
+from models.export.graph import (
+    Add,
+    Array,
+    AvgPool,
+    Conv,
+    Flatten,
+    Graph,
+    Linear,
+    MaxPool,
+    Neurons,
+    Node,
+    Shape,
+    Signal,
+    TimeMean,
+    Window,
+)
 
 
 @dataclass(frozen=True)
 class Edge:
-    """An edge of a spiking layer: synops = fan · Σ u[c, i, j] · rows[i] · columns[j] over its unit spikes u.
+    """An edge of a spiking layer: synops = fan · Σ u[c, i, j] · rows[i] · columns[j] over the unit spikes u of a node.
 
-    Vectors have one row and one column.
+    ``source`` is that node: the layer itself, or the last max pool on the way, whose output nothing but the pooled
+    spikes tells. Vectors have one row and one column.
     """
 
+    source: str
     target: str
     kind: str
     fan: int
@@ -47,28 +64,31 @@ def edges(graph: Graph, layer: Neurons) -> list[Edge]:
     """The outgoing edges of a spiking layer, in order of execution."""
     signals = graph.signals()
     found: list[Edge] = []
-    _follow(graph, signals, layer, layer, [], found)
+    _follow(graph, signals, layer.name, layer, [], found)
     return found
 
 
 def _follow(
-    graph: Graph, signals: dict[str, Signal], layer: Neurons, node: Node, path: list[Node], found: list[Edge]
+    graph: Graph, signals: dict[str, Signal], source: str, node: Node, path: list[Node], found: list[Edge]
 ) -> None:
+    """Find the edges behind ``node``, which lies at the end of ``path``; both begin after ``source``."""
     for reader in graph.consumers(node.name):
         match reader:
             case Conv() | Linear() | Neurons():
-                found.append(_edge(signals, layer, reader, path))
-            case AvgPool() | Flatten() | Add():
-                _follow(graph, signals, layer, reader, [*path, reader], found)
+                found.append(_edge(signals, source, reader, path))
+            case MaxPool() if not path:
+                _follow(graph, signals, reader.name, reader, [], found)
+            case AvgPool() | Flatten() | Add() | TimeMean():
+                _follow(graph, signals, source, reader, [*path, reader], found)
             case _:
-                raise ValueError(f"{layer.name}: spikes go into {reader.name}, which has no account")
+                raise ValueError(f"{source}: spikes go into {reader.name}, which has no account")
 
 
-def _edge(signals: dict[str, Signal], layer: Neurons, reader: Node, path: list[Node]) -> Edge:
+def _edge(signals: dict[str, Signal], source: str, reader: Node, path: list[Node]) -> Edge:
     if any(isinstance(node, Add) for node in path) and not isinstance(reader, Neurons):
         raise ValueError(f"{reader.name} reads a sum of spikes and currents, which is real-valued")
     # sizes[i] is the shape that enters path[i]; the last one enters the reader.
-    sizes = [signals[layer.name].shape, *(signals[node.name].shape for node in path)]
+    sizes = [signals[source].shape, *(signals[node.name].shape for node in path)]
     rows, columns = _ones(sizes[-1])
     fan, fan_out, kind, pool = 1, 1, "identity", 1
     if isinstance(reader, Conv):
@@ -84,7 +104,7 @@ def _edge(signals: dict[str, Signal], layer: Neurons, reader: Node, path: list[N
         elif isinstance(node, AvgPool):
             rows, columns = _read(node.window, rows, columns, size)
             pool *= prod(node.window.kernel)
-    return Edge(reader.name, kind, fan, fan_out, pool, rows, columns)
+    return Edge(source, reader.name, kind, fan, fan_out, pool, rows, columns)
 
 
 def _ones(shape: Shape) -> tuple[Array, Array]:
@@ -111,6 +131,7 @@ def layers(graph: Graph) -> tuple[bundle.Layer, ...]:
             threshold=node.threshold,
             tgim="none" if node.mixing is None else "full" if node.mixing.ndim == 2 else "gains",
             leak=node.leak is not None,
+            leak_every=node.substeps,
             edges=tuple(
                 bundle.Edge(target=e.target, kind=e.kind, fan_out=e.fan_out, pool_window=e.window)
                 for e in edges(graph, node)

@@ -95,6 +95,18 @@ class AvgPool(Node):
 
 
 @dataclass(frozen=True)
+class MaxPool(Node):
+    """The largest value of each window; padding never is."""
+
+    window: Window
+
+
+@dataclass(frozen=True)
+class TimeMean(Node):
+    """The mean over the time-steps."""
+
+
+@dataclass(frozen=True)
 class Flatten(Node):
     """A map made a vector."""
 
@@ -104,7 +116,8 @@ class Neurons(Node):
     """A spiking layer.
 
     ``mixing`` is ω [T, T] for currents at every step, or gains [T] for a current without time; None: x_t = I_t.
-    ``initial`` is v_0 itself, not a fraction of θ. When ``factored`` the output is the mean over time.
+    ``initial`` is v_0 itself, not a fraction of θ. When ``factored`` the output is the mean over time. The leak acts on
+    the first of every ``substeps`` steps.
     """
 
     mixing: Array | None
@@ -113,6 +126,7 @@ class Neurons(Node):
     threshold: float
     levels: int
     factored: bool
+    substeps: int = 1
 
 
 @dataclass(frozen=True)
@@ -179,6 +193,11 @@ class Graph:
                 channels, rows, columns = first.shape
                 spikes = first.spikes and _pooled(first.spikes, prod(window.kernel))
                 return Signal((channels, *window.outputs((rows, columns))), first.timed, spikes)
+            case MaxPool(window=window):
+                channels, rows, columns = first.shape
+                return replace(first, shape=(channels, *window.outputs((rows, columns))))
+            case TimeMean():
+                return Signal(first.shape, False, first.spikes and _averaged(first.spikes, self.timesteps))
             case Flatten():
                 return replace(first, shape=(prod(first.shape),))
             case Add():
@@ -191,6 +210,10 @@ class Graph:
 
 def _pooled(spikes: Spikes, window: int) -> Spikes:
     return replace(spikes, unit=spikes.unit / window, maximum=spikes.maximum * window, window=spikes.window * window)
+
+
+def _averaged(spikes: Spikes, timesteps: int) -> Spikes:
+    return replace(spikes, unit=spikes.unit / timesteps, maximum=spikes.maximum * timesteps)
 
 
 def fold_norms(graph: Graph) -> Graph:

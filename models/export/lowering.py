@@ -25,10 +25,12 @@ from models.export.graph import (
     Flatten,
     Graph,
     Linear,
+    MaxPool,
     Neurons,
     Node,
     Normalise,
     Spikes,
+    TimeMean,
     Weighted,
     Window,
     fold_norms,
@@ -52,7 +54,7 @@ def lower(graph: Graph, precision: Precision, *, counts: bool = True) -> bytes:
     writer.op("Identity", [lowering.run()], "logits")
     outputs = [("logits", FLOAT, graph.signals()[graph.nodes[-1].name].shape)]
     if counts:
-        counters.write(writer, graph, {layer.name: lowering.counted(layer.name) for layer in graph.layers})
+        counters.write(writer, graph, lowering.counted)
         outputs += [(name, DOUBLE, (len(graph.layers),)) for name in ("spikes", "synops")]
     return writer.file([(IMAGES, FLOAT, graph.input_shape)], outputs)
 
@@ -106,7 +108,7 @@ class Lowering:
         return self.total(name) if unpacked is None else self.writer.sum(unpacked, f"{name}/unpacked")
 
     def counted(self, name: str) -> counters.Counted:
-        """A layer's unit spikes in one tensor, summed over time where nothing else wants them stacked."""
+        """The unit spikes of a layer, or of a max pool, in one tensor, summed over time unless they are stacked."""
         value = self.values[name]
         if value.stacked is not None:
             return counters.Counted(value.stacked, self.graph.timesteps, value.packed)
@@ -155,6 +157,10 @@ class Lowering:
                 return self._add(node)
             case AvgPool() | Flatten():
                 return self._reshaped(node)
+            case MaxPool():
+                return self._largest(node)
+            case TimeMean():
+                return self._mean(node)
             case Neurons():
                 return self.neurons(node)
             case _:
@@ -223,6 +229,26 @@ class Lowering:
         unpacked = value.unpacked or ([value.once] if value.once is not None else self._steps(source))
         summed = [apply(tensor, f"{node.name}/{t}") for t, tensor in enumerate(unpacked, 1)]
         return Value(steps=summed) if self.signals[node.name].timed else Value(once=summed[0])
+
+    def _largest(self, node: MaxPool) -> Value:
+        """A max pool, of spikes through 8 bits again where they fit."""
+        source, attributes = node.inputs[0], _window_attributes(node.window)
+        value, spikes = self.values[source], self.signals[node.name].spikes
+
+        def apply(tensor: str, output: str) -> str:
+            return self.writer.op("MaxPool", [tensor], output, **attributes)
+
+        if value.unpacked is None or spikes is None:
+            return self._each(source, node.name, apply)
+        largest = [apply(tensor, f"{node.name}/{t}") for t, tensor in enumerate(value.unpacked, 1)]
+        return self._packed(node.name, largest)
+
+    def _mean(self, node: TimeMean) -> Value:
+        """The mean over time: of spikes their sum, whole numbers; the divisor is in their unit."""
+        spikes, total = self.signals[node.name].spikes, self._unpacked_total(node.inputs[0])
+        if spikes is None:
+            return Value(once=self.writer.times(total, 1 / self.graph.timesteps, node.name))
+        return self._packed(node.name, [total]) if self._fits(spikes) else Value(once=total)
 
     def _average(self, node: AvgPool, tensor: str, output: str) -> str:
         if node.window.kernel == self.signals[node.inputs[0]].shape[1:] and node.window.padding == (0, 0):
@@ -312,7 +338,7 @@ class Lowering:
         for t, current in enumerate(currents, 1):
             name = f"{node.name}/{t}"
             current = writer.times(current, factor, f"{name}/current")
-            leak = 1.0 if node.leak is None else node.leak
+            leak = 1.0 if node.leak is None or (t - 1) % node.substeps else node.leak
             if membrane is not None:
                 carried = writer.times(membrane, leak, f"{name}/carried")
                 current = writer.op("Add", [carried, current], f"{name}/charged")
@@ -341,8 +367,11 @@ class Lowering:
                 self.writer.times(tensor, gain, f"{node.name}/{t}/mixed")
                 for t, (tensor, gain) in enumerate(zip(inputs, node.mixing, strict=True), 1)
             ]
-        mixed = []
+        mixed: list[str] = []
         for t, row in enumerate(node.mixing, 1):
+            if t > 1 and np.array_equal(row, node.mixing[t - 2]):  # a sub-step of a reparameterised layer
+                mixed.append(mixed[-1])
+                continue
             terms = [
                 self.writer.times(tensor, weight, f"{node.name}/{t}/from{j}")
                 for j, (tensor, weight) in enumerate(zip(inputs, row, strict=True), 1)

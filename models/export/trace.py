@@ -22,15 +22,19 @@ from models.export.graph import (
     Flatten,
     Graph,
     Linear,
+    MaxPool,
     Neurons,
     Node,
     Normalise,
     Shape,
     Signal,
+    TimeMean,
     Window,
 )
-from models.networks.base import Head, Network, Norm
+from models.networks.base import EachStep, Head, Network, Norm, Scale
+from models.networks.base import MaxPool as MaxPoolModule
 from models.networks.base import Normalise as NormaliseModule
+from models.networks.base import TimeMean as TimeMeanModule
 from models.neuron import Neuron
 
 
@@ -56,7 +60,7 @@ def trace(network: Network, timesteps: int, input_shape: Shape) -> Graph:
             break
         inputs = tuple(names[argument] for argument in step.args if isinstance(argument, fx.Node))
         module = modules[str(step.target)] if step.op == "call_module" else None
-        if isinstance(module, nn.Identity):
+        if isinstance(module, nn.Identity | EachStep) or (isinstance(module, Scale) and module.factor == 1):
             names[step] = inputs[0]
             continue
         if module is not None:
@@ -77,7 +81,7 @@ class _Tracer(fx.Tracer):
     """Goes into containers of this project, and stops at the modules that have a node."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, tuple(_LEAVES)) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, (*_LEAVES, EachStep)) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _array(tensor: Tensor | None, size: int = 0) -> Array:
@@ -123,7 +127,8 @@ def _neurons(name: str, inputs: tuple[str, ...], module: Neuron, shape: Shape) -
         initial=initial.item(),
         threshold=module.threshold.item(),
         levels=module.levels,
-        factored=module.tgim == "factored",
+        factored=module.means,
+        substeps=module.substeps,
     )
 
 
@@ -141,6 +146,18 @@ def _adaptive_pool(name: str, inputs: tuple[str, ...], module: nn.AdaptiveAvgPoo
     return AvgPool(name, inputs, Window(kernel, kernel))
 
 
+def _max_pool(name: str, inputs: tuple[str, ...], module: MaxPoolModule, shape: Shape) -> Node:
+    return MaxPool(name, inputs, Window(*(_pair(value) for value in (module.kernel, module.stride, module.padding))))
+
+
+def _time_mean(name: str, inputs: tuple[str, ...], module: TimeMeanModule, shape: Shape) -> Node:
+    return TimeMean(name, inputs)
+
+
+def _scale(name: str, inputs: tuple[str, ...], module: Scale, shape: Shape) -> Node:
+    return Affine(name, inputs, np.full(shape[0], module.factor), np.zeros(shape[0]))
+
+
 def _flatten(name: str, inputs: tuple[str, ...], module: nn.Flatten, shape: Shape) -> Node:
     return Flatten(name, inputs)
 
@@ -153,6 +170,9 @@ _LEAVES: dict[type[nn.Module], Callable[[str, tuple[str, ...], Any, Shape], Node
     Neuron: _neurons,
     Norm: _norm,
     Head: _head,
+    Scale: _scale,
+    MaxPoolModule: _max_pool,
+    TimeMeanModule: _time_mean,
     NormaliseModule: _normalise,
     nn.Conv2d: _conv,
     nn.Linear: _linear,

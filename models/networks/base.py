@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NotRequired, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,21 +16,59 @@ from torch import Tensor, nn
 from models.neuron import Neuron, PerBudget, Tgim
 
 
+class Settings(TypedDict):
+    """Arguments that every builder takes, and hands on to `Spiking` and `Network`.
+
+    budgets: time-step budgets. levels: firing levels L, 2 if not given. tgim: kind of T-GIM, full if not given.
+    substeps, input_scale: see `Spiking`. mean, std: of the images, per channel.
+    """
+
+    budgets: Sequence[int]
+    levels: NotRequired[int]
+    tgim: NotRequired[Tgim]
+    substeps: NotRequired[int]
+    input_scale: NotRequired[float]
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
 @dataclass(frozen=True)
 class Spiking:
-    """The spiking settings that a whole network shares. With L = 1 the T-GIM is ``none``, as in `Neuron`."""
+    """The spiking settings that a whole network shares. With L = 1 the T-GIM is ``none``, as in `Neuron`.
+
+    ``substeps``: more than 1 in a reparameterised network, see `Neuron`. ``input_scale``: what the first layer's
+    current is multiplied with.
+    """
 
     budgets: tuple[int, ...]
     levels: int = 2
     tgim: Tgim = "full"
+    substeps: int = 1
+    input_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.levels == 1:
+        if self.levels == self.substeps == 1:
             object.__setattr__(self, "tgim", "none")  # the dataclass is frozen
 
-    def neuron(self, *, constant_input: bool = False) -> Neuron:
+    def neuron(self, *, constant_input: bool = False, each_step: bool = False) -> Neuron:
         """A layer of neurons with these settings."""
-        return Neuron(self.budgets, self.levels, self.tgim, constant_input=constant_input)
+        return Neuron(
+            self.budgets,
+            self.levels,
+            self.tgim,
+            constant_input=constant_input,
+            substeps=self.substeps,
+            each_step=each_step,
+        )
+
+
+def spiking_of(settings: Settings) -> Spiking:
+    """The spiking settings among a builder's arguments. Raises TypeError for one that is missing, or of no builder."""
+    missing = [name for name in ("budgets", "mean", "std") if name not in settings]
+    if missing:
+        raise TypeError(f"missing arguments: {', '.join(missing)}")
+    rest = {name: value for name, value in settings.items() if name not in ("budgets", "mean", "std")}
+    return Spiking(tuple(settings["budgets"]), **rest)  # type: ignore[arg-type]  # a builder's own types are checked
 
 
 class Normalise(nn.Module):
@@ -73,8 +111,64 @@ class Norm(PerBudget):
         )
 
 
+class Scale(nn.Module):
+    """x · factor."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape → the same shape."""
+        return x if self.factor == 1 else x * self.factor
+
+    def extra_repr(self) -> str:
+        """Its factor, for the module's repr."""
+        return f"{self.factor:g}"
+
+
+class MaxPool(nn.Module):
+    """The largest current of each window; [N, C, H, W]."""
+
+    def __init__(self, kernel: int = 3, stride: int = 2, padding: int = 1) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.padding = kernel, stride, padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] → [N, C, H', W']."""
+        return nn.functional.max_pool2d(x, self.kernel, self.stride, self.padding)
+
+    def extra_repr(self) -> str:
+        """Its window, for the module's repr."""
+        return f"{self.kernel}, stride={self.stride}, padding={self.padding}"
+
+
+class SpikeMaxPool(MaxPool):
+    """The largest spike of each window, at each step: not linear in spikes."""
+
+
+class TimeMean(PerBudget):
+    """The mean over time of what was handed on at each step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T·B, …] → [B, …]."""
+        return x.view(self.timesteps, -1, *x.shape[1:]).mean(0)
+
+
+class EachStep(PerBudget):
+    """A current without a time axis, at each step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, …] → [T·B, …]."""
+        return x.repeat(self.timesteps, *[1] * (x.ndim - 1))
+
+
 class ConvUnit(nn.Module):
-    """Convolution, norm, neuron."""
+    """Convolution, norm, neuron.
+
+    With ``constant_input`` it is a network's first layer, whose current is scaled as the settings say.
+    ``each_step``: as in `Neuron`.
+    """
 
     def __init__(
         self,
@@ -85,25 +179,28 @@ class ConvUnit(nn.Module):
         kernel: int = 3,
         stride: int = 1,
         padding: int = 1,
+        bias: bool = False,
         constant_input: bool = False,
+        each_step: bool = False,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias)
         self.norm = Norm(outputs, spiking.budgets)
-        self.neuron = spiking.neuron(constant_input=constant_input)
+        self.scale = Scale(spiking.input_scale) if constant_input else nn.Identity()
+        self.neuron = spiking.neuron(constant_input=constant_input, each_step=each_step)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, inputs, H, W] → spikes of the outputs."""
-        return cast(Tensor, self.neuron(self.norm(self.conv(x))))
+        return cast(Tensor, self.neuron(self.scale(self.norm(self.conv(x)))))
 
 
 class LinearUnit(nn.Module):
-    """Linear layer, norm, neuron; vectors only."""
+    """Linear layer, norm, neuron; vectors only. Without ``norm`` the linear layer has a bias."""
 
-    def __init__(self, inputs: int, outputs: int, spiking: Spiking) -> None:
+    def __init__(self, inputs: int, outputs: int, spiking: Spiking, *, norm: bool = True) -> None:
         super().__init__()
-        self.linear = nn.Linear(inputs, outputs, bias=False)
-        self.norm = Norm(outputs, spiking.budgets)
+        self.linear = nn.Linear(inputs, outputs, bias=not norm)
+        self.norm = Norm(outputs, spiking.budgets) if norm else nn.Identity()
         self.neuron = spiking.neuron()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,6 +234,11 @@ class Network(nn.Module):
         super().__init__()
         self.spiking = spiking
         self.normalise = Normalise(mean, std)
+
+    @property
+    def input_scale(self) -> Scale:
+        """What scales the first layer's current; the only module of its kind."""
+        return next(module for module in self.body.modules() if isinstance(module, Scale))
 
     def select(self, timesteps: int) -> None:
         """Use the parameters of this budget from now on. Raises ValueError when the network has no such budget."""

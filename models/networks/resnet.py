@@ -1,17 +1,27 @@
 """Spiking residual networks: basic blocks whose sum of branch and shortcut enters the neuron.
 
-Source of the shape: He et al. (arXiv 1512.03385), with the 3×3 stem for small pictures, as LM-HT's ResNet-18 has it.
+Source of the shape: He et al. (arXiv 1512.03385), with the 3×3 stem for small pictures or the 7×7 one for large ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import Unpack, cast
 
 from torch import Tensor, nn
 
-from models.networks.base import ConvUnit, Head, Network, Norm, Spiking
-from models.neuron import Tgim
+from models.networks.base import (
+    ConvUnit,
+    Head,
+    LinearUnit,
+    Network,
+    Norm,
+    Settings,
+    SpikeMaxPool,
+    Spiking,
+    TimeMean,
+    spiking_of,
+)
 
 
 class Shortcut(nn.Module):
@@ -54,67 +64,73 @@ def resnet(
     classes: int,
     widths: Sequence[int],
     depths: Sequence[int],
-    budgets: Sequence[int],
-    levels: int = 2,
-    tgim: Tgim = "full",
-    mean: Sequence[float],
-    std: Sequence[float],
+    stem_width: int | None = None,
+    large_stem: bool = False,
+    hidden: Sequence[int] = (),
+    **settings: Unpack[Settings],
 ) -> ResNet:
-    """Build a residual network with a 3×3 stem.
+    """Build a residual network.
 
     Args:
         channels: of the image.
         classes: number of classes.
         widths: output channels per stage; every stage but the first halves the map.
         depths: basic blocks per stage.
-        budgets: time-step budgets.
-        levels: firing levels L.
-        tgim: kind of T-GIM.
-        mean: of the images, per channel.
-        std: of the images, per channel.
+        stem_width: output channels of the stem; those of the first stage if not given.
+        large_stem: a 7×7 stem of stride 2 and a max pool on its spikes, for large pictures, instead of a 3×3 one.
+        hidden: widths of the linear spiking layers, with biases and without norms, before the head.
+        settings: what every builder takes.
     """
-    if len(widths) != len(depths):
-        raise ValueError("widths and depths need one value per stage")
-    spiking = Spiking(tuple(budgets), levels, tgim)
-    network = ResNet(spiking, mean, std)
+    spiking = spiking_of(settings)
+    network = ResNet(spiking, settings["mean"], settings["std"])
+    previous = widths[0] if stem_width is None else stem_width
     body = nn.Sequential()
-    body.add_module("stem", ConvUnit(channels, widths[0], spiking, constant_input=True))
-    previous = widths[0]
-    for index, (width, depth) in enumerate(zip(widths, depths, strict=True)):
-        stage = nn.Sequential()
-        for block in range(depth):
-            stride = 2 if index and not block else 1
-            stage.add_module(f"block{block + 1}", BasicBlock(previous, width, stride, spiking))
-            previous = width
-        body.add_module(f"stage{index + 1}", stage)
-    classifier = nn.Sequential()
-    classifier.add_module("pool", nn.AdaptiveAvgPool2d(1))
-    classifier.add_module("flatten", nn.Flatten())
-    classifier.add_module("head", Head(previous, classes, spiking))
-    body.add_module("classifier", classifier)
+    if large_stem:
+        body.add_module(
+            "stem",
+            ConvUnit(channels, previous, spiking, kernel=7, stride=2, padding=3, constant_input=True, each_step=True),
+        )
+        body.add_module("pool", SpikeMaxPool())
+        if spiking.tgim == "factored":
+            body.add_module("mean", TimeMean(spiking.budgets))
+    else:
+        body.add_module("stem", ConvUnit(channels, previous, spiking, constant_input=True))
+    add_stages(
+        body, previous, widths, depths, lambda inputs, outputs, stride: BasicBlock(inputs, outputs, stride, spiking)
+    )
+    body.add_module("classifier", classifier(widths[-1], hidden, classes, spiking))
     network.body = body
     return network
 
 
-def resnet18(
-    *,
-    channels: int = 3,
-    classes: int,
-    budgets: Sequence[int],
-    levels: int = 2,
-    tgim: Tgim = "full",
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> ResNet:
-    """ResNet-18 for 32×32 pictures, in its published shape: 17 spiking layers, 64 to 512 channels."""
-    return resnet(
-        channels=channels,
-        classes=classes,
-        widths=(64, 128, 256, 512),
-        depths=(2, 2, 2, 2),
-        budgets=budgets,
-        levels=levels,
-        tgim=tgim,
-        mean=mean,
-        std=std,
-    )
+def add_stages(
+    body: nn.Sequential,
+    inputs: int,
+    widths: Sequence[int],
+    depths: Sequence[int],
+    block: Callable[[int, int, int], nn.Module],
+) -> None:
+    """Add stages of blocks, ``block(inputs, outputs, stride)``; all but the first halve the map.
+
+    Raises ValueError when ``widths`` and ``depths`` are not one value per stage.
+    """
+    if len(widths) != len(depths):
+        raise ValueError("widths and depths need one value per stage")
+    for index, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+        stage = nn.Sequential()
+        for position in range(depth):
+            stage.add_module(f"block{position + 1}", block(inputs, width, 2 if index and not position else 1))
+            inputs = width
+        body.add_module(f"stage{index + 1}", stage)
+
+
+def classifier(features: int, hidden: Sequence[int], classes: int, spiking: Spiking) -> nn.Sequential:
+    """The mean over the map, linear spiking layers, and the head."""
+    layers = nn.Sequential()
+    layers.add_module("pool", nn.AdaptiveAvgPool2d(1))
+    layers.add_module("flatten", nn.Flatten())
+    for index, width in enumerate(hidden):
+        layers.add_module(f"unit{index + 1}", LinearUnit(features, width, spiking, norm=False))
+        features = width
+    layers.add_module("head", Head(features, classes, spiking))
+    return layers

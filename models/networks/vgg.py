@@ -1,13 +1,16 @@
-"""VGG-like networks: stages of 3×3 convolutions with average pools between, then linear layers."""
+"""VGG-like networks: stages of 3×3 convolutions with average pools between, then linear layers.
+
+Source of the shape: Simonyan and Zisserman (arXiv 1409.1556), with average pools, which are linear in spikes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 from torch import nn
 
-from models.networks.base import ConvUnit, Head, LinearUnit, Network, Spiking
-from models.neuron import Tgim
+from models.networks.base import ConvUnit, Head, LinearUnit, Network, Settings, spiking_of
 
 
 class VGG(Network):
@@ -20,12 +23,11 @@ def vgg(
     classes: int,
     widths: Sequence[Sequence[int]],
     hidden: Sequence[int] = (),
-    grid: tuple[int, int] = (1, 1),
-    budgets: Sequence[int],
-    levels: int = 2,
-    tgim: Tgim = "full",
-    mean: Sequence[float],
-    std: Sequence[float],
+    grid: Sequence[int] = (1, 1),
+    bias: bool = False,
+    last_pool: bool = False,
+    hidden_norms: bool = True,
+    **settings: Unpack[Settings],
 ) -> VGG:
     """Build a VGG-like network.
 
@@ -34,16 +36,15 @@ def vgg(
         classes: number of classes.
         widths: per stage, the output channels of its convolutions; a 2×2 average pool stands between two stages.
         hidden: widths of the linear spiking layers before the head.
-        grid: rows and columns of the map before the linear part. (1, 1), the default, averages over the whole map;
-            anything else must be the size that the last stage leaves, and is flattened.
-        budgets: time-step budgets.
-        levels: firing levels L.
-        tgim: kind of T-GIM.
-        mean: of the images, per channel.
-        std: of the images, per channel.
+        grid: rows and columns of the map before the linear part. (1, 1), the default, averages over the whole map
+            unless there is a ``last_pool``; anything else must be the size that is left, and is flattened.
+        bias: whether convolutions have one.
+        last_pool: a pool behind the last stage too.
+        hidden_norms: whether the hidden layers have norms; without, they have biases.
+        settings: what every builder takes.
     """
-    spiking = Spiking(tuple(budgets), levels, tgim)
-    network = VGG(spiking, mean, std)
+    spiking = spiking_of(settings)
+    network = VGG(spiking, settings["mean"], settings["std"])
     body = nn.Sequential()
     previous = channels
     for index, stage in enumerate(widths):
@@ -51,18 +52,20 @@ def vgg(
         if index:
             units.add_module("pool", nn.AvgPool2d(2))
         for position, width in enumerate(stage):
-            unit = ConvUnit(previous, width, spiking, constant_input=index == position == 0)
+            unit = ConvUnit(previous, width, spiking, bias=bias, constant_input=index == position == 0)
             units.add_module(f"unit{position + 1}", unit)
             previous = width
         body.add_module(f"stage{index + 1}", units)
     rows, columns = grid
     classifier = nn.Sequential()
-    if rows == columns == 1:
+    if last_pool:
+        classifier.add_module("pool", nn.AvgPool2d(2))
+    elif rows == columns == 1:
         classifier.add_module("pool", nn.AdaptiveAvgPool2d(1))
     classifier.add_module("flatten", nn.Flatten())
     features = previous * rows * columns
     for index, width in enumerate(hidden):
-        classifier.add_module(f"unit{index + 1}", LinearUnit(features, width, spiking))
+        classifier.add_module(f"unit{index + 1}", LinearUnit(features, width, spiking, norm=hidden_norms))
         features = width
     classifier.add_module("head", Head(features, classes, spiking))
     body.add_module("classifier", classifier)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models.export.graph import Conv, Flatten, Graph, Linear, Neurons, Node, Window
 from models.networks import Network, build
+from models.networks.base import LinearUnit
 from models.neuron import Neuron, Tgim
 from models.training.loop import reestimate_norms
 from tests.models.reference import Floats
@@ -22,6 +23,14 @@ ARCHITECTURES: dict[str, tuple[dict[str, Any], int]] = {
     "vgg": ({"widths": [[4], [6, 6]], "hidden": [7], "grid": [4, 4]}, 9),
     "vgg-pooled": ({"widths": [[4, 4], [6]]}, 7),
     "resnet": ({"widths": [4, 6], "depths": [2, 1]}, 7),
+    "vgg-biased": (
+        {"widths": [[4], [6]], "hidden": [7, 5], "grid": [2, 2], "bias": True, "last_pool": True}
+        | {"hidden_norms": False, "input_scale": 1.5},
+        9,
+    ),
+    "resnet-large": ({"widths": [4, 6], "depths": [1, 1], "stem_width": 5, "large_stem": True, "hidden": [7]}, 17),
+    "ms_resnet": ({"widths": [4, 6], "depths": [2, 1], "input_scale": 0.75}, 7),
+    "ms_resnet-large": ({"widths": [4, 6], "depths": [1, 2], "large_stem": True}, 17),
 }
 
 
@@ -62,6 +71,9 @@ def network(architecture: str, levels: int, tgim: Tgim, seed: int = 0) -> Networ
                     values.copy_(uniform(-1, 1.5, values.shape))
                 for initial in module.initial_membrane.values():
                     initial.copy_(uniform(0.1, 0.9))
+            if isinstance(module, LinearUnit) and module.linear.bias is not None:
+                module.linear.weight.mul_(3)  # there is no norm to keep it firing
+                module.linear.bias.copy_(uniform(0.4, 2.0, module.linear.bias.shape))
             if isinstance(module, nn.BatchNorm1d):
                 module.weight.copy_(uniform(0.6, 1.6, module.weight.shape))
                 module.bias.copy_(uniform(-0.3, 0.9, module.bias.shape))

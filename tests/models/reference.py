@@ -28,9 +28,11 @@ from models.export.graph import (
     Flatten,
     Graph,
     Linear,
+    MaxPool,
     Neurons,
     Node,
     Normalise,
+    TimeMean,
 )
 from models.networks import Network
 from models.neuron import Neuron
@@ -106,8 +108,9 @@ class _Layer(nn.Module):
         self.constant = neuron.constant_input
         self.threshold = float(neuron.threshold)
         self.initial = float(neuron.initial_membrane[key]) * self.threshold
-        self.leak = 1 / (1 + math.exp(-neuron.alpha[key].item())) + 0.5 if neuron.levels > 1 else 1.0
+        self.leak = 1 / (1 + math.exp(-neuron.alpha[key].item())) + 0.5 if key in neuron.alpha else 1.0
         self.mask = neuron.mask[key].detach().double() if neuron.tgim != "none" else None
+        self.means, self.substeps = neuron.means, neuron.substeps
         self.steps: list[Tensor] = []
         self.margin = torch.empty(0)
 
@@ -124,19 +127,22 @@ class _Layer(nn.Module):
         else:
             weights = 2 / (1 + torch.exp(-self.mask)) / steps
             mixed = [sum((weights[t, j] * timed[j] for j in range(steps)), torch.zeros(())) for t in range(steps)]
-        self.steps, self.margin = multilevel(mixed, self.leak, self.initial, self.threshold, self.levels)
+        self.steps, self.margin = multilevel(mixed, self.leak, self.initial, self.threshold, self.levels, self.substeps)
         outputs = [self.threshold * s for s in self.steps]
-        return torch.stack(outputs).mean(0) if self.kind == "factored" else torch.cat(outputs)
+        return torch.stack(outputs).mean(0) if self.means else torch.cat(outputs)
 
 
 def multilevel(
-    currents: list[Tensor], leak: float, initial: float, threshold: float, levels: int
+    currents: list[Tensor], leak: float, initial: float, threshold: float, levels: int, substeps: int = 1
 ) -> tuple[list[Tensor], Tensor]:
-    """Unit spikes of a layer for mixed currents x_t [B, …], and each image's least distance to a threshold [B]."""
+    """Unit spikes of a layer for mixed currents x_t [B, …], and each image's least distance to a threshold [B].
+
+    The leak acts on the first of every ``substeps`` steps.
+    """
     membrane = torch.full_like(currents[0], initial)
     spikes, distances = [], []
-    for current in currents:
-        membrane = leak * membrane + current
+    for step, current in enumerate(currents):
+        membrane = (1.0 if step % substeps else leak) * membrane + current
         ratio = membrane / threshold
         distances.append(torch.stack([(ratio - k).abs() for k in range(1, levels + 1)]).amin(0).flatten(1).amin(1))
         spikes.append(ratio.floor().clamp(0, levels))
@@ -173,10 +179,14 @@ def evaluate(graph: Graph, images: Tensor) -> Run:
         if isinstance(node, Neurons):
             leak = 1.0 if node.leak is None else node.leak
             currents = _mixed(node, inputs[0])
-            spikes[node.name], margin = multilevel(currents, leak, node.initial, node.threshold, node.levels)
+            spikes[node.name], margin = multilevel(
+                currents, leak, node.initial, node.threshold, node.levels, node.substeps
+            )
             margins.append(margin)
             outputs = [node.threshold * s for s in spikes[node.name]]
             values[node.name] = [torch.stack(outputs).mean(0)] * len(outputs) if node.factored else outputs
+        elif isinstance(node, TimeMean):
+            values[node.name] = [torch.stack(inputs[0]).mean(0)] * graph.timesteps
         else:
             values[node.name] = [_stateless(node, step) for step in zip(*inputs, strict=True)]
     logits = torch.stack(values[graph.nodes[-1].name]).mean(0)
@@ -210,6 +220,8 @@ def _stateless(node: Node, inputs: tuple[Tensor, ...]) -> Tensor:
             return x * channels(scale) + channels(shift)
         case AvgPool(window=w):
             return functional.avg_pool2d(x, w.kernel, w.stride, w.padding)
+        case MaxPool(window=w):
+            return functional.max_pool2d(x, w.kernel, w.stride, w.padding)
         case Flatten():
             return x.flatten(1)
         case Add():
@@ -221,10 +233,10 @@ def _stateless(node: Node, inputs: tuple[Tensor, ...]) -> Tensor:
 # --- Counts ----------------------------------------------------------------------------------------------------------
 
 
-def counts(graph: Graph, totals: dict[str, Tensor]) -> tuple[Floats, Floats]:
-    """Brute force: unit spikes and synaptic operations [B, layers], from each layer's unit spikes over all steps."""
-    spikes = [totals[layer.name].flatten(1).sum(1) for layer in graph.layers]
-    synops = [_reached(graph, layer, totals[layer.name]) for layer in graph.layers]
+def counts(graph: Graph, steps: dict[str, list[Tensor]]) -> tuple[Floats, Floats]:
+    """Brute force: unit spikes and synaptic operations [B, layers], from each layer's unit spikes at each step."""
+    spikes = [torch.stack(steps[layer.name]).sum(0).flatten(1).sum(1) for layer in graph.layers]
+    synops = [torch.stack([_reached(graph, layer, s) for s in steps[layer.name]]).sum(0) for layer in graph.layers]
     return torch.stack(spikes, 1).numpy(), torch.stack(synops, 1).numpy()
 
 
@@ -244,9 +256,11 @@ def _reached(graph: Graph, node: Node, units: Tensor) -> Tensor:
             case AvgPool(window=w):
                 summed = functional.avg_pool2d(units, w.kernel, w.stride, w.padding, divisor_override=1)
                 reached += _reached(graph, reader, summed)
+            case MaxPool(window=w):
+                reached += _reached(graph, reader, functional.max_pool2d(units, w.kernel, w.stride, w.padding))
             case Flatten():
                 reached += _reached(graph, reader, units.flatten(1))
-            case Add():
+            case Add() | TimeMean():
                 reached += _reached(graph, reader, units)
             case _:
                 raise AssertionError(reader)

@@ -68,7 +68,7 @@ def test_any_convolution_behind_any_pool_reaches_as_many_synapses_as_all_ones_sa
     nodes.append(conv("conv", source, 4, 8, window, groups))
     graph = Graph(1, (4, *size), tuple(nodes))
     units = torch.from_numpy(np.random.default_rng(seed).integers(0, 9, (2, 4, *size))).double()
-    _, expected = reference.counts(graph, {"layer": units})
+    _, expected = reference.counts(graph, {"layer": [units]})
     assert predicted(graph, graph.layers[0], units).tolist() == expected[:, 0].tolist()
 
 
@@ -112,7 +112,7 @@ def test_every_reader_of_a_layer_is_an_edge_of_its_own() -> None:
     }
     units = torch.from_numpy(np.random.default_rng(0).integers(0, 5, (3, 2, 6, 6))).double()
     nothing = torch.zeros(3, 4, 3, 3, dtype=torch.float64)
-    _, expected = reference.counts(graph, {"first": units, "left": nothing, "right": nothing})
+    _, expected = reference.counts(graph, {"first": [units], "left": [nothing], "right": [nothing]})
     assert predicted(graph, first, units).tolist() == expected[:, 0].tolist()
 
 
@@ -184,7 +184,7 @@ def test_a_served_graph_counts_exactly(case: str) -> None:
     graph = chain(case)
     images = examples.images(6, graph.input_shape[1])
     expected = reference.evaluate(graph, images)
-    spikes, synops = reference.counts(graph, expected.totals())
+    spikes, synops = reference.counts(graph, expected.spikes)
     assert (spikes > 0).all()
     served = reference.serve(lower(graph, "float32"), images)
     assert served.spikes.dtype == served.synops.dtype == np.float64

@@ -22,6 +22,8 @@ from models.export.lowering import Precision, lower
 from models.export.trace import trace
 from models.networks import Network
 from models.networks.base import Norm
+from models.networks.ms_resnet import MSBlock
+from models.networks.resnet import Shortcut
 from models.neuron import Neuron, Tgim
 from tests.models import examples, reference
 from tests.models.examples import ARCHITECTURES, Sketch
@@ -38,9 +40,12 @@ KINDS: list[tuple[int, Tgim]] = [
 ]
 
 
+NETWORKS = ["vgg", "resnet", "vgg-biased", "resnet-large", "ms_resnet", "ms_resnet-large"]
+
+
 def agree(graph: Graph, served: reference.Served, expected: reference.Run) -> None:
     """Counts exactly, logits closely, on the images on which float32 cannot differ."""
-    spikes, synops = reference.counts(graph, expected.totals())
+    spikes, synops = reference.counts(graph, expected.spikes)
     sure = expected.sure
     assert (spikes.sum(0) > 0).all(), "a silent layer tests nothing"
     assert served.spikes[sure].tolist() == spikes[sure].tolist()
@@ -49,7 +54,7 @@ def agree(graph: Graph, served: reference.Served, expected: reference.Run) -> No
 
 
 @pytest.mark.parametrize(("levels", "tgim"), KINDS)
-@pytest.mark.parametrize("architecture", ["vgg", "resnet"])
+@pytest.mark.parametrize("architecture", NETWORKS)
 def test_the_float32_graph_equals_the_network_in_float64_at_every_budget(
     architecture: str, levels: int, tgim: Tgim
 ) -> None:
@@ -61,7 +66,7 @@ def test_the_float32_graph_equals_the_network_in_float64_at_every_budget(
 
 
 @pytest.mark.parametrize(("levels", "tgim"), KINDS)
-@pytest.mark.parametrize("architecture", ["vgg", "resnet"])
+@pytest.mark.parametrize("architecture", NETWORKS)
 def test_the_int8_graph_equals_the_network_with_its_weights_rounded(architecture: str, levels: int, tgim: Tgim) -> None:
     network, size = examples.network(architecture, levels, tgim), ARCHITECTURES[architecture][1]
     images = examples.images(6, size)
@@ -80,6 +85,13 @@ def test_the_int8_graph_equals_the_network_with_its_weights_rounded(architecture
         ("vgg-pooled", 1, "none", 2, "int8"),
         ("resnet", 2, "full", 2, "float32"),
         ("resnet", 4, "factored", 3, "int8"),
+        ("vgg-biased", 2, "full", 2, "int8"),
+        ("resnet-large", 2, "full", 3, "int8"),
+        ("resnet-large", 4, "factored", 3, "int8"),
+        ("resnet-large", 2, "full", 2, "float32"),
+        ("ms_resnet", 2, "full", 3, "int8"),
+        ("ms_resnet", 4, "factored", 2, "float32"),
+        ("ms_resnet-large", 2, "full", 2, "int8"),
     ],
 )
 def test_openvino_agrees_too(architecture: str, levels: int, tgim: Tgim, timesteps: int, precision: Precision) -> None:
@@ -95,20 +107,24 @@ def rounded(network: Network, timesteps: int) -> Network:
     """The network in float64 with 8-bit weights behind spikes, norms' scales included, at one budget.
 
     Per output channel, in steps of peak/limit. The limit follows from what spikes add up to: L, T times as much when
-    factored, and 4 times as much behind a 2×2 pool.
+    factored, 4 times as much behind a 2×2 pool, and 9 times behind one of a whole map, which are 3×3 here.
     """
     network = copy.deepcopy(network).double()
+    currents = {
+        m.shortcut.conv for m in network.modules() if isinstance(m, MSBlock) and isinstance(m.shortcut, Shortcut)
+    }
     pool = 1
     for first, second in units(network):
-        if isinstance(first, nn.AvgPool2d):
-            pool = 4
-        if not isinstance(first, nn.Conv2d | nn.Linear):
+        if isinstance(first, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
+            pool = 4 if isinstance(first, nn.AvgPool2d) else 9
+        if not isinstance(first, nn.Conv2d | nn.Linear) or first in currents:
             continue
-        assert isinstance(second, Norm)
-        second.timesteps = timesteps
-        norm = second.selected
-        assert norm.running_var is not None
-        scale = (norm.weight / torch.sqrt(norm.running_var + norm.eps)).detach()
+        scale = torch.ones(len(first.weight), dtype=torch.float64)
+        if isinstance(second, Norm):
+            second.timesteps = timesteps
+            norm = second.selected
+            assert norm.running_var is not None
+            scale = (norm.weight / torch.sqrt(norm.running_var + norm.eps)).detach()
         scale = scale.reshape(-1, *[1] * (first.weight.ndim - 1))
         neuron = next(m for m in network.modules() if isinstance(m, Neuron))
         maximum = neuron.levels * (timesteps if neuron.tgim == "factored" else 1) * pool
@@ -122,7 +138,8 @@ def rounded(network: Network, timesteps: int) -> Network:
 
 def units(network: Network) -> Iterator[tuple[nn.Module, nn.Module]]:
     """Modules with weights, and pools, each with the module registered behind it; without the stem."""
-    leaves = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear | nn.AvgPool2d | Norm)]
+    kinds = nn.Conv2d | nn.Linear | nn.AvgPool2d | nn.AdaptiveAvgPool2d | Norm
+    leaves = [m for m in network.modules() if isinstance(m, kinds)]
     return iter(list(pairwise(leaves))[1:])
 
 

@@ -189,7 +189,7 @@ def test_the_normalisation_is_not_in_the_state() -> None:
 @pytest.mark.parametrize(
     ("name", "parameters", "says"),
     [
-        ("alexnet", {}, "unknown architecture 'alexnet'; there are resnet, resnet18, vgg"),
+        ("alexnet", {}, "unknown architecture 'alexnet'; there are cifarnet, ms_resnet, .*vgg16, vgg19"),
         ("vgg", {"width": 3}, "architecture 'vgg'.*width"),
         ("resnet", GREY | {"widths": [4, 8], "depths": [1]}, "one value per stage"),
     ],
