@@ -11,8 +11,7 @@ from models.bundle import InputSpec, Picture
 from models.commands.progress import console
 from models.export.exporter import Card, assemble
 from models.export.lowering import Precision
-from models.importing import import_checkpoint, read
-from models.importing.importer import Architecture
+from models.importing import Architecture, import_checkpoint, read
 
 VERSION = "1"
 # Normalised values lie within a few units of 0; a caller's mistake (0..255) is found all the same.

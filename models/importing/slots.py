@@ -30,7 +30,7 @@ class Slot:
 
     def problem(self, state: State) -> str | None:
         """What is wrong with the file's tensor; None when nothing is."""
-        wanted = " or ".join(str(list(shape)) for shape in self.shapes)
+        wanted = " or ".join(str(list(shape)) for shape in self.shapes if shape)
         tensor = state.get(self.key)
         if tensor is None:
             return None if self.optional else f"{self.key}: missing; its shape would be {wanted}"
@@ -79,6 +79,8 @@ def slots(network: Network, layout: Layout) -> Slots:
                 needed += _neuron(prefix, module, vector)
                 # The authors' neuron stores both masks whichever it uses, and after a forward pass an alias, `core`.
                 ignored |= {f"{prefix}.core", f"{prefix}.{'mask' if vector else 'mask_linear'}"}
+    for prefix in layout.idle:
+        ignored |= {f"{prefix}.{key}" for key in ("v_threshold", "alpha", "mask", "mask_linear", "core")}
     return Slots(tuple(needed), frozenset(ignored))
 
 
@@ -102,7 +104,7 @@ def _neuron(prefix: str, neuron: Neuron, vector: bool) -> list[Slot]:
     key, t = str(neuron.timesteps), neuron.timesteps
     plain = neuron.levels == 1
     rule = (lambda threshold: threshold > 0, "a threshold must be positive")
-    found = [Slot(f"{prefix}.v_threshold", neuron.threshold, ((1,),), optional=plain, rule=rule)]
+    found = [Slot(f"{prefix}.v_threshold", neuron.threshold, ((1,), ()), optional=plain, rule=rule)]
     if not plain:
         found.append(Slot(f"{prefix}.alpha", neuron.alpha[key], ((1,),)))
         if vector:

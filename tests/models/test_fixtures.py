@@ -22,7 +22,7 @@ from models.neuron import Neuron
 from service.engines.sessions import open_session
 from tests.data import fixture
 
-RESNET18 = Path(fixture.__file__).parent / "official-resnet18-T2-L2.npz"
+FIXTURES = {name: Path(fixture.__file__).parent / f"official-{name}-T2-L2.npz" for name in ("resnet18", "cifarnet")}
 Numbers = npt.NDArray[Any]
 # The reader is not annotated.
 _load = cast(Callable[[Path], tuple[dict[str, Any], dict[str, Numbers], Numbers, dict[str, Numbers]]], fixture.load)
@@ -31,25 +31,28 @@ _write = cast(Callable[[str, str], None], fixture.main)
 
 @dataclass(frozen=True)
 class Official:
-    """state: by the authors' keys; images [n, C, H, W]; logits [T, n, classes]; spikes [T, n, layers]."""
+    """name: of the architecture; state: by the authors' keys; images [n, C, H, W]; logits [T, n, classes];
+    spikes [T, n, layers].
+    """
 
+    name: str
     state: Mapping[str, Tensor]
     images: Numbers
     logits: Numbers
     spikes: Numbers
 
 
-@pytest.fixture(scope="module")
-def official() -> Official:
-    meta, arrays, images, expected = _load(RESNET18)
+@pytest.fixture(scope="module", params=FIXTURES)
+def official(request: pytest.FixtureRequest) -> Official:
+    meta, arrays, images, expected = _load(FIXTURES[request.param])
     state = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in arrays.items()}
     spikes = np.stack([expected[f"spikes:{name}"] for name in meta["layers"]], axis=2)
-    return Official(state, images, expected["logits"], spikes)
+    return Official(request.param, state, images, expected["logits"], spikes)
 
 
 @pytest.fixture(scope="module")
 def imported(official: Official) -> Imported:
-    return import_checkpoint(official.state, architecture="resnet18", levels=2)
+    return import_checkpoint(official.state, levels=2)
 
 
 def run_in_float64(network: nn.Module, images: Numbers, timesteps: int) -> tuple[Numbers, Numbers, Numbers]:
@@ -82,9 +85,10 @@ def test_the_imported_network_repeats_the_authors_forward_pass(official: Officia
     np.testing.assert_allclose(scores, official.logits.mean(0), rtol=0, atol=1e-9)
 
 
-def test_the_network_has_the_budget_of_the_checkpoint_alone(imported: Imported) -> None:
+def test_architecture_classes_and_budget_are_those_of_the_checkpoint(official: Official, imported: Imported) -> None:
     assert imported.network.spiking.budgets == (2,)
-    assert imported.parameters["classes"] == 100
+    assert imported.name == official.name
+    assert imported.parameters["classes"] == official.logits.shape[2]
     assert not imported.notes
 
 
@@ -106,7 +110,7 @@ def test_the_float32_graph_counts_the_authors_spikes(official: Official, importe
 
 def test_a_checkpoint_file_holds_the_same_tensors(official: Official, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pth"
-    _write(str(RESNET18), str(path))
+    _write(str(FIXTURES[official.name]), str(path))
     state = read(path)
     assert set(state) == set(official.state)
     assert all(torch.equal(state[key], value) for key, value in official.state.items())
