@@ -12,11 +12,11 @@ L here, instead of the first layer's current being multiplied by it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import torch
 from torch import nn
 
+from models.conversion.parts import copy_own, own, parts
 from models.networks.base import Network, Norm
 from models.neuron import Neuron
 from models.quantised import QuantisedReLU
@@ -58,7 +58,7 @@ def to_spiking(ann: Network, network: Network) -> Network:
     modules, when the architectures differ; nothing is changed then.
     """
     _check_budget(ann)
-    sources, targets = dict(_parts(ann)), dict(_parts(network))
+    sources, targets = dict(parts(ann)), dict(parts(network))
     different = [name for name in sources | targets if not _same(sources.get(name), targets.get(name))]
     if different:
         some = ", ".join(name or "the whole" for name in different[:_NAMED])
@@ -69,17 +69,6 @@ def to_spiking(ann: Network, network: Network) -> Network:
     return network.eval()
 
 
-def _parts(network: Network) -> Iterator[tuple[str, nn.Module]]:
-    """All modules but those within neurons and norms, whose contents depend on the budgets."""
-    inner: tuple[str, ...] = ()
-    for name, module in network.named_modules():
-        if name.startswith(inner):
-            continue
-        yield name, module
-        if isinstance(module, Neuron | Norm):
-            inner += (f"{name}.",)
-
-
 def _same(source: nn.Module | None, target: nn.Module | None) -> bool:
     if isinstance(target, Neuron):
         return isinstance(source, QuantisedReLU)
@@ -87,14 +76,9 @@ def _same(source: nn.Module | None, target: nn.Module | None) -> bool:
         return source.selected.num_features == target.selected.num_features
     if source is None or target is None or type(source) is not type(target):
         return False
-    shapes = [[value.shape for value in _own(module)] for module in (source, target)]
+    shapes = [[value.shape for value in own(module)] for module in (source, target)]
     # Strides, paddings and windows are no tensors, but stand in the module's own description.
     return shapes[0] == shapes[1] and source.extra_repr() == target.extra_repr()
-
-
-def _own(module: nn.Module) -> list[torch.Tensor]:
-    """The module's own tensors, without its children's."""
-    return [*module.parameters(recurse=False), *module.buffers(recurse=False)]
 
 
 def _fill(target: nn.Module, source: nn.Module) -> None:
@@ -108,8 +92,7 @@ def _fill(target: nn.Module, source: nn.Module) -> None:
         for norm in target.per_budget.values():
             norm.load_state_dict(source.selected.state_dict())
     else:
-        for mine, theirs in zip(_own(target), _own(source), strict=True):
-            mine.copy_(theirs)
+        copy_own(target, source)
 
 
 def _check_budget(network: Network) -> None:

@@ -33,8 +33,11 @@ def derive(network: Network, budgets: Sequence[int]) -> Network:
 
     That budget itself may be among them, and is kept as it is. Norms are kept too; `reestimate_norms` of
     `models.training.loop` fits them to the new budgets. Works for any architecture whose values per budget are in
-    `Neuron` and `Norm`. Raises ValueError for no budgets, or one below 1 or above the network's largest.
+    `Neuron` and `Norm`. Raises ValueError for no budgets, one below 1 or above the network's largest, and for a
+    reparameterised network, whose steps belong together.
     """
+    if network.spiking.substeps > 1:
+        raise ValueError("smaller budgets come before reparameterisation: its steps belong together")
     wanted = tuple(sorted(set(budgets)))
     largest = max(network.spiking.budgets)
     if not wanted or wanted[0] < 1 or wanted[-1] > largest:
