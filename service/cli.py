@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, NoReturn
+from typing import Annotated, ClassVar, Literal
 
 import typer
 
 from models.bundle import Bundle, Engine
 from models.tools import Run, Tools
+from service.commands.ending import fail
 from service.lazy_group import LazyCommand, LazyGroup
 
 # Distributions of the extra "train", by the module whose absence shows that it is not installed.
@@ -22,12 +23,20 @@ _TRAIN_MODULES = frozenset({"matplotlib", "mlxtend", "onnx", "safetensors", "sci
 
 
 def _of_models(command: str, text: str, module: str = "") -> LazyCommand:
-    return LazyCommand(f"models.commands.{module or command}", module or command, text)
+    return LazyCommand(f"models.commands.{module or command}", module or command, text, panel="Models")
+
+
+def _of_service(command: str, text: str, attribute: str = "") -> LazyCommand:
+    return LazyCommand(f"service.commands.{command}", attribute or command, text)
 
 
 class _Commands(LazyGroup):
     lazy: ClassVar[Mapping[str, LazyCommand]] = {
+        "classify": _of_service("classify", "Classify pictures, here or by a server."),
+        "models": _of_service("models", "Show, load and unload a server's models.", "app"),
+        "key": _of_service("key", "Make an API key."),
         "train": _of_models("train", "Train a model on all of its budgets together."),
+        "data": _of_models("data", "Write the pictures that a model was measured on, with their labels."),
         "evaluate": _of_models("evaluate", "Recompute the accuracies in a bundle's manifest."),
         "export": _of_models("export", "Write a trained model as a bundle."),
         "import": _of_models("import", "Write a checkpoint of the authors' code as a bundle.", "import_"),
@@ -36,6 +45,9 @@ class _Commands(LazyGroup):
         "cascade": _of_models("cascade", "What min_confidence saves at the accuracy of every fixed budget."),
         "reproduce": _of_models("reproduce", "Train and measure what the LM-HT paper compares, and write a report."),
         "bench": _of_models("bench", "Measure the engine against its alternatives."),
+        "tradeoff": LazyCommand(
+            "service.tradeoff.command", "tradeoff", "Measure a server's budgets against each other."
+        ),
         "simulate": LazyCommand(
             "service.simulation.command", "simulate", "Show what the scheduler does under load, on a simulated clock."
         ),
@@ -55,11 +67,16 @@ def top(context: typer.Context) -> None:
 def serve(
     models: Annotated[
         list[Path] | None,
-        typer.Option(help="Repository folder; may be repeated. [env: LMHT_MODELS, default: the bundled models]"),
+        typer.Option(
+            help="Repository folder; may be repeated.", show_default="as LMHT_MODELS says, or the bundled models"
+        ),
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on. [env: LMHT_HOST, default: 127.0.0.1]")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on.", show_default="as LMHT_HOST says, or 127.0.0.1")
+    ] = None,
     port: Annotated[
-        int | None, typer.Option(help="Port; 0 takes a free one. [env: LMHT_PORT or PORT, default: 8000]")
+        int | None,
+        typer.Option(help="Port; 0 takes a free one.", show_default="as LMHT_PORT or PORT says, or 8000"),
     ] = None,
 ) -> None:
     """Serve models over HTTP. Everything else is set by LMHT_* variables: see service/README.md."""
@@ -69,50 +86,7 @@ def serve(
     try:
         run(read_settings(models=models or None, host=host, port=port))
     except (SettingsError, ServerError) as error:
-        _fail(str(error))
-
-
-@app.command()
-def classify(
-    files: Annotated[list[Path], typer.Argument(help="Pictures.", exists=True, dir_okay=False, readable=True)],
-    timesteps: Annotated[
-        str | None, typer.Option(help="Time-step budget, or auto. [default: the model's largest]")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Model to ask. [default: the first one served]")] = None,
-    url: Annotated[str | None, typer.Option(help="Ask the server at this address instead of classifying here.")] = None,
-    models: Annotated[list[Path] | None, typer.Option(help="Repository folder, without --url.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="How many classes to list. [default: 5]")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
-) -> None:
-    """Classify pictures, here or by a server."""
-    from service import local, report
-    from service.client import Client, ClientError
-    from service.problems import Problem
-    from service.settings import SettingsError, read_settings
-
-    if timesteps is not None and timesteps != "auto" and not timesteps.isdecimal():
-        raise typer.BadParameter(f"{timesteps!r} is neither a whole number nor auto", param_hint="--timesteps")
-    budget: int | Literal["auto"] | None = None
-    if timesteps is not None:
-        budget = "auto" if timesteps == "auto" else int(timesteps)
-    images = [file.read_bytes() for file in files]
-    try:
-        if url is None:
-            settings = read_settings(models=models or None)
-            answer = local.classify(settings, images, model=model, timesteps=budget, top_k=top_k)
-        else:
-            with Client(url) as client:
-                if model is None:
-                    model = local.first([served.name for served in client.models().models])
-                answer = client.classify(model, images, timesteps=budget, top_k=top_k)
-    except Problem as error:
-        _fail(f"{error.title}: {error.detail}")
-    except (ClientError, SettingsError, local.NoModel) as error:
-        _fail(str(error))
-    if json:
-        typer.echo(answer.model_dump_json(indent=2, exclude_unset=True))
-    else:
-        report.show(answer, [file.name for file in files])
+        fail(str(error))
 
 
 def main() -> None:
@@ -148,8 +122,3 @@ def _open_graph(
 
     session = open_session(graph, choose_provider(provider), batch=batch, threads=threads)
     return lambda images: session.run(None, {"images": images})
-
-
-def _fail(message: str) -> NoReturn:
-    typer.secho(f"lmht: {message}", err=True, fg=typer.colors.RED)
-    raise typer.Exit(1)

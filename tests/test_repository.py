@@ -97,16 +97,32 @@ def test_imports_point_one_way(prefix: str, forbidden: tuple[str, ...]) -> None:
     assert not wrong
 
 
-def test_the_service_takes_only_bundles_energy_and_tools_from_models() -> None:
-    allowed = ("models.bundle", "models.cpu", "models.energy", "models.tools")
+# What the service may import of models/, and why. None of it needs torch; one part needs an extra, to draw.
+SHARED = {
+    "models.bundle": "the format of what is served",
+    "models.cpu": "how many cores there are",
+    "models.energy": "operations and joules of an answer",
+    "models.labels": "labels.csv, which lmht data writes and lmht tradeoff reads",
+    "models.panels": "the plot that lmht plot and lmht tradeoff have in common",
+    "models.tools": "what the command line hands to the commands of models/",
+}
+
+
+def test_the_service_takes_from_models_only_what_is_meant_to_be_shared() -> None:
     wrong = [
         f"{module} imports {name}"
         for module, names in modules("service")
         for name in sorted(names)
         # The bare package is empty; its folder is where the bundled models are.
-        if within(name, ("models",)) and name != "models" and not within(name, allowed)
+        if within(name, ("models",)) and name != "models" and not within(name, tuple(SHARED))
     ]
     assert not wrong
+
+
+def test_only_lmht_tradeoff_draws() -> None:
+    """What serves must not come to need matplotlib by way of what it shares."""
+    drawing = {module for module, names in modules("service") if any(within(n, ("models.panels",)) for n in names)}
+    assert drawing <= {"service.tradeoff.command", "service.tradeoff.report"}
 
 
 def test_the_load_test_takes_only_the_client_from_the_rest() -> None:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import typer
 
 from models import bundle as bundles
-from models.bundle import Bundle, BundleError
+from models import panels
+from models.bundle import Budget, Bundle, BundleError
 from models.commands.progress import console
 from models.cpu import model_name
 from models.energy import DEFAULT_PROFILE, account
+from models.panels import Line, Point
 from models.tools import OpenEngine, Tools
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 RUNS = 200
 
@@ -58,46 +56,34 @@ def _latencies(loaded: list[Bundle], open_engine: OpenEngine) -> list[list[float
 
 def draw(loaded: list[Bundle], latencies: list[list[float]], output: Path) -> None:
     """Draw the four panels. A bundle without accuracy has nothing to show and is refused with BadParameter."""
-    import matplotlib as mpl
+    lines = [
+        Line(
+            bundle.manifest.name,
+            [_point(bundle, b, ms) for b, ms in zip(bundle.manifest.budgets, latency, strict=True)],
+        )
+        for bundle, latency in zip(loaded, latencies, strict=True)
+    ]
+    panels.draw(
+        lines,
+        output,
+        energy=f"estimate, {DEFAULT_PROFILE}",
+        latency=f"latency of one image, ms\n({model_name()})",
+    )
 
-    mpl.use("Agg")
-    mpl.rcParams["svg.fonttype"] = "none"  # text stays text
-    from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, 4, figsize=(14, 3.6), sharey=True, layout="constrained")
-    for bundle, latency, marker in zip(loaded, latencies, "os^Dv" * len(loaded), strict=False):
-        manifest = bundle.manifest
-        accuracies = [b.accuracy for b in manifest.budgets if b.accuracy is not None]
-        spikes = [sum(b.mean_spikes) for b in manifest.budgets if b.mean_spikes is not None]
-        if not len(accuracies) == len(spikes) == len(manifest.budgets):
-            raise typer.BadParameter(f"{bundle.path} was made without labelled images")
-        # Energy is affine in the counts, so that of the means is the mean.
-        energy = [
-            account(manifest, b.timesteps).estimate(np.array(b.mean_spikes), np.array(b.mean_synops)).snn_nj or 0.0
-            for b in manifest.budgets
-        ]
-        percent = [100 * accuracy.served for accuracy in accuracies]
+def _point(bundle: Bundle, budget: Budget, latency_ms: float) -> Point:
+    accuracy, spikes, synops = budget.accuracy, budget.mean_spikes, budget.mean_synops
+    if accuracy is None or spikes is None or synops is None:
+        raise typer.BadParameter(f"{bundle.path} was made without labelled images")
+    # Energy is affine in the counts, so that of the means is the mean.
+    estimate = account(bundle.manifest, budget.timesteps).estimate(np.array(spikes), np.array(synops))
+    return Point(
+        name=f"T={budget.timesteps}",
+        timesteps=budget.timesteps,
+        accuracy=accuracy.served,
         # The binomial standard error of an accuracy measured on so many images.
-        errors = [100 * (a.served * (1 - a.served) / a.samples) ** 0.5 for a in accuracies]
-        panels: list[Sequence[float]] = [manifest.timesteps, spikes, energy, latency]
-        for axis, values in zip(axes, panels, strict=True):
-            axis.errorbar(values, percent, errors, marker=marker, capsize=3, label=manifest.name, alpha=0.85)
-            for value, y, timesteps in zip(values, percent, manifest.timesteps, strict=True):
-                axis.annotate(f"T={timesteps}", (value, y), textcoords="offset points", xytext=(5, 6), fontsize=8)
-    _label(axes[0], "time-steps T")
-    axes[0].set_ylabel("accuracy, % (± 1 standard error)")
-    axes[0].set_xscale("log", base=2)
-    ticks = sorted({t for bundle in loaded for t in bundle.manifest.timesteps})
-    axes[0].set_xticks(ticks, [str(t) for t in ticks])
-    axes[1].legend(loc="lower right")
-    _label(axes[1], "spikes an image")
-    _label(axes[2], f"energy of an image, nJ\n(estimate, {DEFAULT_PROFILE})")
-    _label(axes[3], f"latency of one image, ms\n({model_name()})")
-    figure.savefig(output, dpi=150)
-    plt.close(figure)
-
-
-def _label(axis: Axes, text: str) -> None:
-    axis.set_xlabel(text)
-    axis.margins(x=0.14)  # for the labels beside the points
-    axis.grid(alpha=0.3)
+        error=(accuracy.served * (1 - accuracy.served) / accuracy.samples) ** 0.5,
+        spikes=sum(spikes),
+        energy_nj=estimate.snn_nj,
+        latency_ms=latency_ms,
+    )

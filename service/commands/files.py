@@ -6,8 +6,9 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from models.labels import FILE, HEADER
+
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
-LABELS = "labels.csv"
 
 
 class FilesError(Exception):
@@ -29,13 +30,14 @@ def pictures(paths: Iterable[Path]) -> list[Path]:
 
 
 def labels(folders: Sequence[Path]) -> dict[Path, str]:
-    """What the folders' ``labels.csv`` say, with the columns ``file`` and ``label``, by the pictures' paths.
+    """What the folders' ``labels.csv`` say, if they have one, by the pictures' paths.
 
-    Raises FilesError.
+    Unlike `models.labels.read` this asks for no more than the format: what was classified without a label just goes
+    without. Raises FilesError.
     """
     found: dict[Path, str] = {}
     for folder in folders:
-        path = folder / LABELS
+        path = folder / FILE
         if path.is_file():
             found |= {folder / file: label for file, label in _rows(path)}
     return found
@@ -55,8 +57,8 @@ def _rows(path: Path) -> list[tuple[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            if not {"file", "label"} <= set(reader.fieldnames or ()):
-                raise FilesError(f"{path} has no columns 'file' and 'label'")
+            if not set(HEADER) <= set(reader.fieldnames or ()):
+                raise FilesError(f"{path} has no columns {' and '.join(map(repr, HEADER))}")
             return [(row["file"], row["label"]) for row in reader if row["file"] and row["label"] is not None]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FilesError(f"{path} cannot be read: {error}") from error
