@@ -40,6 +40,7 @@ class _Commands(LazyGroup):
         "evaluate": _of_models("evaluate", "Recompute the accuracies in a bundle's manifest."),
         "export": _of_models("export", "Write a trained model as a bundle."),
         "import": _of_models("import", "Write a checkpoint of the authors' code as a bundle.", "import_"),
+        "reparameterise": _of_models("reparameterise", "Write a bundle with single-threshold spikes, L·T steps."),
         "plot": _of_models("plot", "Plot accuracy against time-steps, spikes, energy and latency."),
         "stress": _of_models("stress", "Accuracy of each budget on easier and harder pictures of two-digit numbers."),
         "cascade": _of_models("cascade", "What min_confidence saves at the accuracy of every fixed budget."),

@@ -26,7 +26,7 @@ from service.reasons import REASONS, Reason
 UNKNOWN_MODEL = "unknown"
 # 499 is nginx's code for a client that went away; nothing was sent to it.
 CLIENT_GONE = 499
-CODES = (200, 400, 404, 413, 415, 422, 429, CLIENT_GONE, 500, 503, 504)
+CODES = (200, 400, 401, 404, 413, 415, 422, 429, CLIENT_GONE, 500, 503, 504)
 # Why a request in order was not answered; those of the problems are named like them.
 REJECTIONS = ("queue_full", "too_busy", "client_gone", "not_ready", "deadline_passed")
 _SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192)

@@ -191,4 +191,7 @@ def _explain(item: dict[str, Any]) -> str:
         return message
     name = str(item["loc"][0])
     variable = name if name.isupper() else _PREFIX + name.upper()
-    return f"{variable}: {message[:1].lower()}{message[1:]} (it is {item['input']!r})"
+    # A secret's value would end in a log.
+    field = Settings.model_fields.get(name)
+    value = "" if field and field.annotation == SecretStr | None else f" (it is {item['input']!r})"
+    return f"{variable}: {message[:1].lower()}{message[1:]}{value}"

@@ -26,6 +26,8 @@ T = TypeVar("T")
 ACCEPTED = "image/*, multipart/form-data, application/json"
 # Smaller bodies are parsed on the event loop before the hand-over to a thread pays.
 QUICK_BYTES = 64 * 1024
+# zlib copies what is left behind each member of a compressed body: all of the rest would be too much, were there many.
+_STRETCH_BYTES = 4096
 # Content-Encoding to zlib's number for the format around the data.
 _ENCODINGS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
@@ -85,18 +87,22 @@ def decoded(body: bytes, encoding: str, limit_bytes: int) -> bytes:
     """
     parts: list[bytes] = []
     room = limit_bytes
+    reader = None
     try:
-        while body:  # gzip allows several members, one after the other
-            reader = zlib.decompressobj(_ENCODINGS[encoding])
-            parts.append(reader.decompress(body, room + 1))
-            room -= len(parts[-1])
-            if room < 0:
-                raise BodyTooLarge(f"the body has more than {limit_bytes} bytes once it is decompressed")
-            if not reader.eof:
-                raise UnreadableBody(f"the body is cut short: its {encoding} data have no end")
-            body = reader.unused_data
+        for start in range(0, len(body), _STRETCH_BYTES):
+            stretch = body[start : start + _STRETCH_BYTES]
+            while stretch:  # gzip allows several members, one after the other
+                if reader is None or reader.eof:
+                    reader = zlib.decompressobj(_ENCODINGS[encoding])
+                parts.append(reader.decompress(stretch, room + 1))
+                room -= len(parts[-1])
+                if room < 0:
+                    raise BodyTooLarge(f"the body has more than {limit_bytes} bytes once it is decompressed")
+                stretch = reader.unused_data
     except zlib.error as error:
         raise UnreadableBody(f"the body is not {encoding}: {error}") from error
+    if reader is not None and not reader.eof:
+        raise UnreadableBody(f"the body is cut short: its {encoding} data have no end")
     return b"".join(parts)
 
 

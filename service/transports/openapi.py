@@ -39,6 +39,13 @@ _PARAMETERS = {
     "version": ("A whole number.", "1"),
 }
 Document = dict[str, Any]
+# Both may be asked for: by LMHT_API_KEYS_FILE and by LMHT_ADMIN_TOKEN.
+SECURITY: Document = {
+    "ApiKey": {"type": "http", "scheme": "bearer", "description": "A key, where the server asks for one."},
+    "AdminToken": {"type": "http", "scheme": "bearer", "description": "The token, where the server has one."},
+}
+KEY: list[Document] = [{}, {"ApiKey": []}]
+TOKEN: list[Document] = [{}, {"AdminToken": []}]
 # Describes the operation at an address, given the parameters in it.
 Describe = Callable[[str, list[Document]], Document]
 
@@ -82,6 +89,7 @@ def _describe(app: FastAPI, endpoints: Mapping[str, Describe]) -> Document:
         [(schemas.Classification, "serialization"), (schemas.Problem, "serialization")], ref_template=_REF
     )[1]
     components.update(shapes["$defs"])
+    document["components"]["securitySchemes"] = SECURITY
     document["paths"] = dict(sorted(paths.items()))
     return document
 
@@ -119,6 +127,7 @@ def classify(path: str, parameters: list[Document]) -> Document:
         "description": "One raw picture, a form with pictures, or JSON with pictures or numbers. Options stand in the "
         "query, in the form's fields, or beside the images in JSON.",
         "operationId": "classify_version" if versioned else "classify",
+        "security": KEY,
         "parameters": [*parameters, *_query()],
         "requestBody": {"required": True, "content": _bodies()},
         "responses": {

@@ -76,6 +76,15 @@ def test_every_error_is_described_as_a_problem(described: dict[str, Any]) -> Non
         assert codes == {"200", "400", "401", "404", "413", "415", "422", "429", "500", "503", "504"}
 
 
+def test_what_may_ask_for_a_key_or_the_token_says_so(described: dict[str, Any]) -> None:
+    schemes = described["components"]["securitySchemes"]
+    secured = {path: o["security"] for path, _, o in operations(described) if "security" in o}
+    assert {name for choices in secured.values() for choice in choices for name in choice} == schemes.keys()
+    keys = {path for path, choices in secured.items() if {"ApiKey": []} in choices}
+    assert keys == {path for path, _, _ in operations(described) if path.endswith(("/classify", "/infer"))}
+    assert secured.keys() - keys == {f"/v2/repository/models/{{model}}/{change}" for change in ("load", "unload")}
+
+
 @pytest.mark.parametrize("name", sorted(SCHEMAS))
 def test_the_examples_are_answers_as_the_schemas_have_them(name: str) -> None:
     SCHEMAS[name].model_validate(EXAMPLES[name])

@@ -101,6 +101,12 @@ def test_every_mistake_is_named_at_once() -> None:
     assert "LMHT_THREADS" in str(error.value)
 
 
+def test_a_secret_that_cannot_be_used_is_not_shown() -> None:
+    with pytest.raises(SettingsError, match="LMHT_ADMIN_TOKEN: value should have at least 8") as error:
+        read_settings(admin_token="tooshrt")
+    assert "tooshrt" not in str(error.value)
+
+
 def test_the_readme_has_every_setting_as_it_is() -> None:
     readme = (Path(__file__).parents[2] / "service" / "README.md").read_text(encoding="utf-8")
     rows = {row.split("|")[1].strip(): row for row in readme.splitlines() if row.startswith("| `LMHT_")}

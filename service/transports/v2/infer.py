@@ -26,7 +26,7 @@ class InferEndpoint(Endpoint):
         spec = self.handler.find(exchange.model, exchange.version).manifest.input
 
         def work() -> InferRequest:
-            return parse(body, head.content_type, head.json_length, spec)
+            return parse(body, head.content_type, head.json_length, spec, self._settings.max_images)
 
         # JSON takes long to read; the bytes behind it are not even copied.
         json_bytes = len(body) if head.json_length is None else head.json_length

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from service.options import Options
 from service.transports.examples import SEVEN_PNG
+from service.transports.openapi import KEY
 from service.transports.v2.requests import OUTPUTS, PRIORITIES
 from service.transports.v2.schemas import Error
 
@@ -70,6 +71,7 @@ def infer(path: str, parameters: list[Document]) -> Document:
         "summary": "Infer" + (" with a version" if "{version}" in path else ""),
         "description": "Images as FP32 or UINT8 [n, C, H, W], or encoded pictures as BYTES [n], in JSON or as bytes.",
         "operationId": "infer_version" if "{version}" in path else "infer",
+        "security": KEY,
         "parameters": [*parameters, header],
         "requestBody": {
             "required": True,
@@ -126,7 +128,7 @@ def _request() -> Document:
         "properties": {
             "name": {"const": "images"},
             "datatype": {"enum": ["FP32", "UINT8", "BYTES"]},
-            "shape": {"type": "array", "minItems": 1, "maxItems": 8, "items": {"type": "integer", "minimum": 0}},
+            "shape": {"type": "array", "minItems": 1, "maxItems": 8, "items": {"type": "integer", "minimum": 1}},
             "data": {"type": "array", "description": "Nested or flat numbers; pictures in base64 for BYTES."},
         },
     }

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ValidationError
 from service import registry
 from service.fleet import Fleet
 from service.problems import (
-    BodyTooLarge,
     CannotLoad,
     InvalidOption,
     NotReady,
@@ -23,7 +22,9 @@ from service.problems import (
 from service.registry import Registry, Status
 from service.schemas import RepositoryEntry
 from service.transports.access import Access
+from service.transports.bodies import ClientGone, read_body
 from service.transports.endpoint import version_number
+from service.transports.openapi import TOKEN
 from service.transports.v2 import openapi, schemas
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -51,7 +52,7 @@ def router(models: Registry, fleet: Fleet, access: Access) -> APIRouter:
         description="New and changed versions are opened and warmed up before those that they replace are let go. "
         "Answers once that is so.",
         responses=openapi.answers("changed", 400, 401, 403, 404, 413, 503),
-        openapi_extra=openapi.optional_body(schemas.ChangeRequest),
+        openapi_extra={"security": TOKEN, **openapi.optional_body(schemas.ChangeRequest)},
     )
     async def load(model: str, request: Request) -> list[RepositoryEntry]:
         access.may_change(request.scope)
@@ -72,7 +73,7 @@ def router(models: Registry, fleet: Fleet, access: Access) -> APIRouter:
         summary="Unload a model, or one version of it",
         description="It takes no new requests; answers once those under way are answered and it is closed.",
         responses=openapi.answers("changed", 400, 401, 403, 404, 413),
-        openapi_extra=openapi.optional_body(schemas.ChangeRequest),
+        openapi_extra={"security": TOKEN, **openapi.optional_body(schemas.ChangeRequest)},
     )
     async def unload(model: str, request: Request) -> list[RepositoryEntry]:
         access.may_change(request.scope)
@@ -94,11 +95,10 @@ async def _body(request: Request, kind: type[Body]) -> Body:
 
     Raises BodyTooLarge, UnreadableBody and InvalidOption.
     """
-    content = b""
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > _MAX_BYTES:
-            raise BodyTooLarge(f"the body has more than {_MAX_BYTES} bytes", headers={"connection": "close"})
+    try:
+        content = await read_body(request.receive, None, _MAX_BYTES)
+    except ClientGone as error:  # who is not there to read this
+        raise UnreadableBody("the body has no end") from error
     if not content:
         return kind()
     try:

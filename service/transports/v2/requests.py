@@ -47,18 +47,19 @@ class InferRequest:
     outputs: tuple[WantedOutput, ...]
 
 
-def parse(body: bytes, content_type: str, json_length: int | None, spec: InputSpec) -> InferRequest:
+def parse(body: bytes, content_type: str, json_length: int | None, spec: InputSpec, max_images: int) -> InferRequest:
     """Read a body.
 
     ``json_length`` is the header Inference-Header-Content-Length; without it the body is all JSON. With 0 the body is
     one tensor in the form that metadata declare, or by its media type ``image/*`` one picture, and all outputs come as
     bytes.
 
-    Raises UnreadableBody, InvalidTensor and InvalidOption.
+    Raises UnreadableBody, InvalidTensor, InvalidOption and, for pictures, TooManyImages.
     """
     length = _json_length(body, json_length)
     if length == 0:
-        return InferRequest(None, images(_raw(body, content_type, spec)), options.from_values({}), _all(binary=True))
+        alone = images(_raw(body, content_type, spec), max_images)
+        return InferRequest(None, alone, options.from_values({}), _all(binary=True))
     try:
         document = orjson.loads(memoryview(body)[:length])
     except orjson.JSONDecodeError as error:
@@ -74,7 +75,7 @@ def parse(body: bytes, content_type: str, json_length: int | None, spec: InputSp
     binary = _flag(parameters, "binary_data_output")
     return InferRequest(
         id=identity,
-        images=images(_input(document.get("inputs"), memoryview(body)[length:])),
+        images=images(_input(document.get("inputs"), memoryview(body)[length:]), max_images),
         options=_options(parameters),
         outputs=_outputs(document.get("outputs"), binary),
     )

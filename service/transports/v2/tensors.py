@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.handler import Instances, Pictures
-from service.problems import InvalidTensor
+from service.problems import InvalidTensor, TooManyImages
 
 INPUT = "images"
 DATATYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1")}
@@ -47,20 +47,20 @@ def checked_shape(value: Any) -> tuple[int, ...]:
     if (
         not isinstance(value, list)
         or not 0 < len(value) <= _MAX_RANK
-        or not all(type(size) is int and 0 <= size < _MAX_DIMENSION for size in value)
+        or not all(type(size) is int and 0 < size < _MAX_DIMENSION for size in value)
     ):
-        raise InvalidTensor("a tensor's shape is a list of whole numbers, such as [1, 3, 32, 32]")
+        raise InvalidTensor("a tensor's shape is a list of positive whole numbers, such as [1, 3, 32, 32]")
     return tuple(value)
 
 
-def images(tensor: InputTensor) -> Pictures | Instances:
+def images(tensor: InputTensor, max_images: int) -> Pictures | Instances:
     """The images of the input tensor: FP32 or UINT8 [n, C, H, W], or encoded pictures as BYTES [n] or [n, 1].
 
     FP32 is in the manifest's value range and UINT8 in 0 to 255, which becomes 0 to 1. In JSON a picture is base64.
-    Raises InvalidTensor.
+    Raises InvalidTensor, and TooManyImages for more than ``max_images`` pictures; who takes numbers counts them.
     """
     if tensor.datatype == BYTES:
-        return _pictures(tensor)
+        return _pictures(tensor, max_images)
     dtype = DATATYPES.get(tensor.datatype)
     if dtype is None:
         raise InvalidTensor(f"{INPUT!r} may be {', '.join(DATATYPES)} or {BYTES}, not {tensor.datatype[:32]!r}")
@@ -93,19 +93,25 @@ def _from_json(tensor: InputTensor, dtype: np.dtype[Any]) -> npt.NDArray[np.gene
     return values.reshape(tensor.shape)
 
 
-def _pictures(tensor: InputTensor) -> Pictures:
+def _pictures(tensor: InputTensor, max_images: int) -> Pictures:
     if len(tensor.shape) not in (1, 2) or tensor.shape[1:] not in ((), (1,)):
         raise InvalidTensor(f"{INPUT!r} as {BYTES} has the shape [n], one encoded picture an element")
-    files = _elements(tensor.content) if tensor.binary else _texts(tensor.content)
-    if len(files) != tensor.shape[0] or not files:
+    count = tensor.shape[0]
+    # Before any is looked at: a body has room for millions of elements, which would take seconds.
+    if count > max_images:
+        raise TooManyImages(f"{count} images in one request; at most {max_images} are taken")
+    files = _elements(tensor.content, count) if tensor.binary else _texts(tensor.content, count)
+    if len(files) < count:
         raise InvalidTensor(f"{INPUT!r} has {len(files)} elements; its shape is {list(tensor.shape)}")
     return Pictures(files)
 
 
-def _elements(content: memoryview) -> list[bytes]:
+def _elements(content: memoryview, count: int) -> list[bytes]:
     files: list[bytes] = []
     at = 0
     while at < len(content):
+        if len(files) == count:
+            raise InvalidTensor(f"{INPUT!r} has more elements than its shape, which says {count}")
         if len(content) - at < _LENGTH.size:
             raise InvalidTensor(f"the bytes of {INPUT!r} end within an element's length")
         (length,) = _LENGTH.unpack_from(content, at)
@@ -117,11 +123,13 @@ def _elements(content: memoryview) -> list[bytes]:
     return files
 
 
-def _texts(data: Any) -> list[bytes]:
+def _texts(data: Any, count: int) -> list[bytes]:
     if isinstance(data, list) and data and all(isinstance(item, list) and len(item) == 1 for item in data):
         data = [item[0] for item in data]
     if not isinstance(data, list) or not all(isinstance(item, str) for item in data):
         raise InvalidTensor(f"the data of {INPUT!r} as {BYTES} must be a list of pictures in base64")
+    if len(data) > count:
+        raise InvalidTensor(f"{INPUT!r} has more elements than its shape, which says {count}")
     files = []
     for number, text in enumerate(data):
         try:

@@ -231,8 +231,18 @@ def test_a_media_type_that_is_not_read_here(server: RunningApp, media_type: str)
     assert response.headers["accept-post"] == "image/*, multipart/form-data, application/json"
 
 
-def test_a_compressed_body(server: RunningApp) -> None:
-    problem(server.post(CLASSIFY, content=GOOD, headers={**PNG, "content-encoding": "gzip"}), 415)
+@pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "gzip, deflate", "GUNZIP", "ä"])
+def test_a_body_encoded_in_another_way_than_is_read_here(server: RunningApp, encoding: str) -> None:
+    headers = {**PNG, "content-encoding": encoding.encode("latin-1")}
+    response = server.post(CLASSIFY, content=GOOD, headers=headers)
+    assert repr(encoding.lower()) in problem(response, 415).detail
+    assert response.headers["accept-encoding"] == "gzip, deflate"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_body_that_is_not_compressed_as_it_says(server: RunningApp, encoding: str) -> None:
+    found = problem(server.post(CLASSIFY, content=GOOD, headers={**PNG, "content-encoding": encoding}), 400)
+    assert f"not {encoding}" in found.detail
 
 
 def test_an_option_given_in_the_query_and_in_the_body(server: RunningApp) -> None:
