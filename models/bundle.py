@@ -126,6 +126,18 @@ class Accuracy(Record):
     cpu: str
 
 
+class Agreement(Record):
+    """How often one budget gives the class that the network it was made from gives, on images without labels."""
+
+    dataset: str
+    samples: int = Field(ge=1)
+    timesteps: Timesteps = Field(description="those of the network that it is compared with")
+    served: float = Field(ge=0, le=1, description="of the exported graph, as `engine` ran it")
+    float32: float = Field(ge=0, le=1, description="of the float32 network")
+    engine: str
+    cpu: str
+
+
 class Budget(Record):
     """One time-step budget: its own graph over the shared weights."""
 
@@ -133,9 +145,10 @@ class Budget(Record):
     file: FileName
     precision: Literal["int8", "float32"]
     accuracy: Accuracy | None = Field(default=None, description="null when there were no labels")
+    agreement: Agreement | None = Field(default=None, description="null unless measured on images without labels")
     temperature: float = Field(default=1.0, gt=0, description="probabilities are softmax(logits / temperature)")
     mean_spikes: tuple[float, ...] | None = Field(
-        default=None, description="per layer: unit spikes an image, over the accuracy's samples"
+        default=None, description="per layer: unit spikes an image, over the samples that it was measured on"
     )
     mean_synops: tuple[float, ...] | None = Field(
         default=None, description="per layer: synaptic operations an image, likewise"

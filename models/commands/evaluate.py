@@ -10,18 +10,20 @@ from rich.table import Table
 
 from models import bundle as bundles
 from models import evaluation
-from models.bundle import Budget, BundleError, Engine, Manifest
+from models.bundle import Accuracy, Budget, BundleError, Engine, Manifest
 from models.commands.progress import bar, console
-from models.data import DATASETS, LabelledImages, Split, load
+from models.data import DATASETS, LabelledImages, Split, load, pictures
 from models.tools import Tools
 
 TOLERANCE_IMAGES = 2
+# What an accuracy's split is called that was measured on a folder of a user's.
+FOLDER_SPLIT = "calibration"
 
 
 def evaluate(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Folder of a bundle, e.g. models/zoo/mnist/1.")],
-    root: Annotated[Path | None, typer.Option(help="Folder of the data, for data sets that are read from one.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the data, for those that are read from one.")] = None,
 ) -> None:
     """Recompute every accuracy that a bundle claims, from the bundle and the test images.
 
@@ -54,7 +56,7 @@ def _evaluate(bundle: bundles.Bundle, engine: Engine, claimed: list[Budget], roo
         caption="difference: served minus float32, in points ± standard error; spikes an image",
         padding=(0, 0),
     )  # fmt: skip
-    sets = {(a.dataset, a.split): _load(a.dataset, a.split, root) for b in claimed if (a := b.accuracy)}
+    sets = {(a.dataset, a.split): _load(a, bundle.manifest, root) for b in claimed if (a := b.accuracy)}
     wrong = 0
     right = []
     images = sum(2 * budget.accuracy.samples for budget in claimed if budget.accuracy)
@@ -82,10 +84,17 @@ def _evaluate(bundle: bundles.Bundle, engine: Engine, claimed: list[Budget], roo
     return wrong
 
 
-def _load(name: str, split: str, root: Path | None) -> LabelledImages:
-    if name not in DATASETS or split not in get_args(Split):
-        raise BundleError(f"its accuracy is of unknown data: {name}, {split}")
+def _load(accuracy: Accuracy, manifest: Manifest, root: Path | None) -> LabelledImages:
+    """The images that an accuracy is of: a data set's, or a folder's that ``lmht import --calibrate`` was given."""
+    name, split = accuracy.dataset, accuracy.split
     try:
+        if split == FOLDER_SPLIT:
+            if root is None:
+                raise ValueError(f"its accuracy is of the folder {name!r}, which has to be given")
+            folder = pictures.find(root)
+            return LabelledImages(folder.read(manifest.input), folder.labels(manifest.classes))
+        if name not in DATASETS or split not in get_args(Split):
+            raise BundleError(f"its accuracy is of unknown data: {name}, {split}")
         return load(name, cast(Split, split), root)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--root") from error

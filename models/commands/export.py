@@ -15,9 +15,10 @@ from models.commands.progress import bar, console
 from models.cpu import model_name
 from models.data import load
 from models.evaluation import network_of
-from models.export.exporter import Card, Measured, card_of, images_to_run
+from models.export.exporter import Card, card_of
 from models.export.exporter import export as run
 from models.export.lowering import Precision
+from models.export.measuring import Measured, images_to_run
 from models.networks import Network
 from models.tools import Tools
 from models.training.network_file import FILE

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from safetensors.torch import save
 
 from models import bundle as bundles
 from models import evaluation
-from models.bundle import WEIGHTS, Accuracy, Architecture, Budget, Bundle, Engine, FloatArray, InputSpec, Manifest
-from models.data import LabelledImages, dataset
+from models.bundle import WEIGHTS, Architecture, Budget, Bundle, InputSpec, Manifest
+from models.data import dataset
 from models.export import counting
 from models.export.graph import fold_norms
 from models.export.lowering import Precision, lower
+from models.export.measuring import Compared, Measured, measure
 from models.export.trace import trace
 from models.networks import Network
 from models.tools import OpenEngine
@@ -50,15 +49,6 @@ def card_of(recipe: Recipe, made_by: str) -> Card:
         parameters=recipe.arguments(),
         made_by=made_by,
     )
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The images that a bundle is measured on: temperatures are fitted on validation, accuracy is that of test."""
-
-    dataset: str
-    validation: LabelledImages
-    test: LabelledImages
 
 
 def assemble(path: Path, network: Network, card: Card, precision: Precision) -> Bundle:
@@ -93,70 +83,24 @@ def export(
     network: Network,
     card: Card,
     precision: Precision,
-    measured: Measured,
+    measured: Measured | Compared,
     open_engine: OpenEngine,
     cpu: str,
     on_chunk: evaluation.OnChunk = lambda done: None,
 ) -> Bundle:
-    """Write a bundle with its accuracy, mean counts and temperatures, measured on the exported graphs.
+    """Write a bundle with its accuracy or agreement, mean counts and temperatures, measured on the exported graphs.
 
     ``cpu`` names the processor for the card. The folder appears once everything is measured. on_chunk is called
-    `chunks` images in all.
+    for `images_to_run` images in all.
     """
     with tempfile.TemporaryDirectory() as folder:
         draft = assemble(Path(folder) / "1", network, card, precision)
         engine = open_engine(draft)
         try:
             budgets = tuple(
-                _measure(draft, engine, budget, measured, cpu, on_chunk) for budget in draft.manifest.budgets
+                measure(draft, engine, budget, measured, cpu, on_chunk) for budget in draft.manifest.budgets
             )
         finally:
             engine.close()
         manifest = draft.manifest.model_copy(update={"budgets": budgets})
         return bundles.write(path, manifest, {name: draft.read(name) for name in manifest.files})
-
-
-def images_to_run(network: Network, measured: Measured) -> int:
-    """How many images `export` runs in all, for a progress bar."""
-    return len(network.spiking.budgets) * (len(measured.validation) + 2 * len(measured.test))
-
-
-def fit_temperature(logits: FloatArray, labels: npt.NDArray[np.int64]) -> float:
-    """The temperature that makes softmax(logits / temperature) most likely to say the labels, within 0.05 to 20.
-
-    Source: Guo et al., On Calibration of Modern Neural Networks (arXiv 1706.04599).
-    """
-    from scipy.optimize import minimize_scalar
-    from scipy.special import log_softmax
-
-    def loss(log_temperature: float) -> float:
-        scores = log_softmax(logits.astype(np.float64) / np.exp(log_temperature), axis=1)
-        return -float(scores[np.arange(len(labels)), labels].mean())
-
-    return float(np.exp(minimize_scalar(loss, bounds=np.log([0.05, 20.0]), method="bounded").x))
-
-
-def _measure(
-    draft: Bundle, engine: Engine, budget: Budget, measured: Measured, cpu: str, on_chunk: evaluation.OnChunk
-) -> Budget:
-    timesteps, test = budget.timesteps, measured.test
-    validation = evaluation.served(engine, measured.validation.images, timesteps, on_chunk)
-    answers = evaluation.served(engine, test.images, timesteps, on_chunk)
-    exact = evaluation.float32(draft, test.images, timesteps, on_chunk)
-    accuracy = Accuracy(
-        dataset=measured.dataset,
-        split="test",
-        samples=len(test),
-        served=answers.correct(test.labels) / len(test),
-        float32=int((exact.argmax(1) == test.labels).sum()) / len(test),
-        engine=engine.name,
-        cpu=cpu,
-    )
-    return budget.model_copy(
-        update={
-            "accuracy": accuracy,
-            "temperature": round(fit_temperature(validation.logits, measured.validation.labels), 4),
-            "mean_spikes": tuple(answers.mean_spikes.tolist()),
-            "mean_synops": tuple(answers.mean_synops.tolist()),
-        }
-    )

@@ -25,7 +25,7 @@ from models.commands.plot import plot
 from models.commands.stress import stress
 from models.commands.train import train
 from models.evaluation import gap
-from models.export import exporter
+from models.export import measuring
 from models.tools import Tools
 from models.training import recipes
 from service.cli import _open_engine, _open_graph
@@ -251,4 +251,4 @@ def test_a_temperature_makes_overconfident_logits_honest() -> None:
     logits = generator.normal(size=(4000, 5)).astype(np.float32)
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     labels = np.array([generator.choice(5, p=p / p.sum()) for p in probabilities.astype(np.float64)])
-    assert exporter.fit_temperature(3 * logits, labels) == pytest.approx(3.0, rel=0.1)
+    assert measuring.fit_temperature(3 * logits, labels) == pytest.approx(3.0, rel=0.1)
