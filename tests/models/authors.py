@@ -66,7 +66,7 @@ class Network:
 
 
 @dataclass
-class _Draw:
+class Draw:
     """Random tensors, put into a state by their keys."""
 
     network: Network
@@ -106,7 +106,7 @@ class _Draw:
 
 def checkpoint(network: Network) -> State:
     """A state dict with random parameters."""
-    draw = _Draw(network)
+    draw = Draw(network)
     if network.arch == "resnet20":
         _draw_resnet20(draw)
     elif "resnet" in network.arch:
@@ -116,7 +116,7 @@ def checkpoint(network: Network) -> State:
     return draw.state
 
 
-def _draw_resnet(draw: _Draw) -> None:
+def _draw_resnet(draw: Draw) -> None:
     network = draw.network
     draw.weight("conv1", 64, network.channels, *((7, 7) if network.large else (3, 3)))
     draw.norm("bn1", 64)
@@ -143,7 +143,7 @@ def _draw_resnet(draw: _Draw) -> None:
         draw.weight("fc.0", network.classes, 512, bias=True)
 
 
-def _draw_resnet20(draw: _Draw) -> None:
+def _draw_resnet20(draw: Draw) -> None:
     draw.weight("conv1.0.0", 16, draw.network.channels, 3, 3)
     draw.norm("conv1.1.0", 16)
     draw.neuron("conv1.2")
@@ -163,7 +163,7 @@ def _draw_resnet20(draw: _Draw) -> None:
     draw.weight("fc.0", draw.network.classes, 64, bias=True)
 
 
-def _draw_vgg(draw: _Draw) -> None:
+def _draw_vgg(draw: Draw) -> None:
     network = draw.network
     previous = network.channels
     for layer, widths in enumerate(VGG[network.name], 1):

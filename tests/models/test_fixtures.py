@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.conversion import derive
 from models.export.lowering import lower
 from models.export.trace import trace
 from models.importing import Imported, import_checkpoint, read
@@ -114,3 +116,20 @@ def test_a_checkpoint_file_holds_the_same_tensors(official: Official, tmp_path: 
     state = read(path)
     assert set(state) == set(official.state)
     assert all(torch.equal(state[key], value) for key, value in official.state.items())
+
+
+@pytest.mark.parametrize("budget", [1, 2])
+def test_a_budget_derived_from_a_fixture_keeps_each_layers_mean_current(imported: Imported, budget: int) -> None:
+    """The row sums of ω, which a constant current is multiplied with: exact but for the last bit of float64."""
+    original = copy.deepcopy(imported.network).double()
+    derived = derive(original, [budget])
+    layers = 0
+    for mine, theirs in zip(derived.modules(), original.modules(), strict=True):
+        if isinstance(mine, Neuron):
+            assert isinstance(theirs, Neuron)
+            assert mine.mixing is not None
+            assert theirs.mixing is not None
+            means = mine.mixing.sum(1).mean(), theirs.mixing.sum(1).mean()
+            torch.testing.assert_close(*means, rtol=1e-15, atol=0)
+            layers += 1
+    assert layers >= 7
