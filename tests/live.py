@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -40,6 +42,22 @@ class Process:
         _, rest = self.process.communicate(timeout=PATIENCE_S)
         self.log += rest
         return self.process.returncode
+
+
+@contextmanager
+def running(repository: Path | None = None, **variables: str) -> Iterator[Process]:
+    """A `Process` that is ready; in the end it stops by itself, with nothing gone wrong in its log."""
+    live = Process(repository, **variables)
+    try:
+        with httpx.Client(base_url=live.url, timeout=PATIENCE_S) as client:
+            until_ready(client)
+        yield live
+        assert live.end(signal.SIGTERM) == 0
+        assert "Traceback" not in live.log
+    finally:
+        if live.process.poll() is None:
+            live.process.kill()
+            live.process.communicate()
 
 
 def until_ready(client: httpx.Client) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from onnx import TensorProto
 
 from tests import tiny
-from tests.live import Process, until_ready
+from tests.live import Process, running
 from tests.serving import PATIENCE_S
 
 
@@ -84,15 +83,8 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     (repository / "moved").mkdir()
     (repository / "moved" / "1").symlink_to(elsewhere / "1")
     tiny.write(repository / "good" / "..%2f1", name="good")
-    process = Process(repository, LMHT_PROVIDER=request.param)
-    try:
-        with httpx.Client(base_url=process.url, timeout=PATIENCE_S) as client:
-            until_ready(client)
+    with running(repository, LMHT_PROVIDER=request.param) as process:
         yield process
-        assert process.end(signal.SIGTERM) == 0
-        assert "Traceback" not in process.log
-    finally:
-        process.process.kill()
 
 
 @pytest.fixture(scope="module")

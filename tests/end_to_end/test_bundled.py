@@ -6,7 +6,6 @@ import asyncio
 import base64
 import copy
 import itertools
-import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -24,7 +23,7 @@ from service.client import Client
 from service.engines import EngineOptions, open_engine
 from service.transports.examples import EXAMPLES, SEVEN_PNG
 from tests.images import encode
-from tests.live import Process, until_ready
+from tests.live import Process, running
 from tests.serving import PATIENCE_S
 
 SEVEN = Path(__file__).parents[1] / "data" / "seven.png"
@@ -34,15 +33,8 @@ FLIPS = 0.002
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Process]:
-    process = Process()
-    try:
-        with httpx.Client(base_url=process.url, timeout=PATIENCE_S) as client:
-            until_ready(client)
+    with running() as process:
         yield process
-        assert process.end(signal.SIGTERM) == 0
-        assert "Traceback" not in process.log
-    finally:
-        process.process.kill()
 
 
 @pytest.fixture(scope="module", params=["mnist", "mnist-full", "numbers"])

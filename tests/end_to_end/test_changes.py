@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import httpx
 import pytest
 
 from models.bundle import ZOO
-from tests.live import Process, until_ready
+from tests.live import Process, running
 from tests.serving import PATIENCE_S
 
 PICTURE = (Path(__file__).parents[1] / "data" / "seven.png").read_bytes()
@@ -80,15 +79,8 @@ def repository(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(repository: Path) -> Iterator[Process]:
-    process = Process(repository)
-    try:
-        with httpx.Client(base_url=process.url, timeout=PATIENCE_S) as client:
-            until_ready(client)
+    with running(repository) as process:
         yield process
-        assert process.end(signal.SIGTERM) == 0
-        assert "Traceback" not in process.log
-    finally:
-        process.process.kill()
 
 
 def resident(process: Process) -> int:

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service import keys
 from tests import tiny
-from tests.live import Process, until_ready
+from tests.live import Process, running
 from tests.serving import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -48,15 +47,8 @@ RECORD = """
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Process]:
-    process = Process()
-    try:
-        with httpx.Client(base_url=process.url, timeout=PATIENCE_S) as client:
-            until_ready(client)
+    with running() as process:
         yield process
-        assert process.end(signal.SIGTERM) == 0
-        assert "Traceback" not in process.log
-    finally:
-        process.process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -429,26 +421,22 @@ def test_a_server_that_asks_for_a_key_gets_it_and_a_model_cannot_write_into_the_
     manifest.write_text(text.replace(written.manifest.description, hostile.replace('"', '\\"')), encoding="utf-8")
     key = keys.make()
     (tmp_path / "keys").write_text(keys.line("tests", key))
-    process = Process(tmp_path / "models", LMHT_API_KEYS_FILE=str(tmp_path / "keys"))
-    try:
-        with httpx.Client(base_url=process.url, timeout=PATIENCE_S) as client:
-            until_ready(client)
-        with opened(browser, process.url, mishaps=("401 (Unauthorized)",)) as page:
-            expect(page.locator("#about")).to_have_text(hostile)
-            assert page.locator("#about img").count() == 0
-            draw(page)
-            expect(page.locator("#problem")).to_contain_text("Unauthorized: a valid API key is needed")
-            page.locator("summary", has_text="API key").click()
-            page.fill("#key", key)
-            expect(page.locator("#own .class")).to_be_visible()
-            expect(page.locator("#problem")).to_be_hidden()
-            page.click("#tab-models")
-            shown = page.inner_text("#curl") + page.inner_text("#python")
-            assert shown.count("LMHT_API_KEY") == 2
-            assert key not in shown
-        assert process.end(signal.SIGTERM) == 0
-    finally:
-        process.process.kill()
+    with (
+        running(tmp_path / "models", LMHT_API_KEYS_FILE=str(tmp_path / "keys")) as process,
+        opened(browser, process.url, mishaps=("401 (Unauthorized)",)) as page,
+    ):
+        expect(page.locator("#about")).to_have_text(hostile)
+        assert page.locator("#about img").count() == 0
+        draw(page)
+        expect(page.locator("#problem")).to_contain_text("Unauthorized: a valid API key is needed")
+        page.locator("summary", has_text="API key").click()
+        page.fill("#key", key)
+        expect(page.locator("#own .class")).to_be_visible()
+        expect(page.locator("#problem")).to_be_hidden()
+        page.click("#tab-models")
+        shown = page.inner_text("#curl") + page.inner_text("#python")
+        assert shown.count("LMHT_API_KEY") == 2
+        assert key not in shown
 
 
 def test_the_page_allows_nothing_from_elsewhere(server: Process) -> None:

@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.live import Process, until_ready
+from tests.live import Process, running
 from tests.serving import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -103,15 +102,8 @@ COMMANDS = [command for file in READMES for command in commands(file)]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Process]:
-    process = Process()
-    try:
-        with httpx.Client(base_url=process.url, timeout=PATIENCE_S) as client:
-            until_ready(client)
+    with running() as process:
         yield process
-        assert process.end(signal.SIGTERM) == 0
-        assert "Traceback" not in process.log
-    finally:
-        process.process.kill()
 
 
 @pytest.mark.parametrize("file", READMES)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ import pytest
 
 from service import keys
 from tests import tiny
-from tests.live import Process, until_ready
+from tests.live import running
 from tests.serving import PATIENCE_S
 
 # All of its checks are on, but one for requests to classify: that what the schema has is accepted. No schema can say
@@ -68,18 +67,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def serving(repository: Path, **variables: str) -> Iterator[str]:
     """The address of a server whose log, in the end, has no failure."""
-    process = Process(repository, **variables)
-    try:
-        with httpx.Client(base_url=process.url, timeout=PATIENCE_S) as client:
-            until_ready(client)
+    with running(repository, **variables) as process:
         yield process.url
-        assert process.end(signal.SIGTERM) == 0
-        assert "Traceback" not in process.log
-        assert "ERROR" not in process.log
-    finally:
-        if process.process.poll() is None:
-            process.process.kill()
-            process.process.communicate()
+    assert "ERROR" not in process.log
 
 
 def run(url: str, folder: Path, *arguments: str) -> dict[Operation, set[int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +18,7 @@ from models.bundle import FloatArray
 from tests import tiny
 from tests.images import encode
 from tests.inference import OUTPUTS, Array, check, expected
-from tests.live import Process, until_ready
+from tests.live import Process, running
 from tests.serving import PATIENCE_S
 
 IMAGES = tiny.images(16, seed=5)
@@ -34,15 +33,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     repository = tmp_path_factory.mktemp("repository")
     for name in ("tiny", "other"):
         tiny.write(repository / name / "1", name=name)
-    process = Process(repository, LMHT_MAX_IMAGES="16")
-    try:
-        with httpx.Client(base_url=process.url, timeout=PATIENCE_S) as client:
-            until_ready(client)
+    with running(repository, LMHT_MAX_IMAGES="16") as process:
         yield process
-        assert process.end(signal.SIGTERM) == 0
-        assert "Traceback" not in process.log
-    finally:
-        process.process.kill()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 import orjson
@@ -55,39 +55,36 @@ def router(models: Registry, fleet: Fleet, access: Access) -> APIRouter:
         openapi_extra={"security": TOKEN, **openapi.optional_body(schemas.ChangeRequest)},
     )
     async def load(model: str, request: Request) -> list[RepositoryEntry]:
-        access.may_change(request.scope)
-        version = _version(await _body(request, schemas.ChangeRequest))
-        try:
-            return _entries(await fleet.load(model, version))
-        except registry.UnknownModel as error:
-            raise UnknownModel(str(error)) from error
-        except registry.UnknownVersion as error:
-            raise UnknownVersion(str(error)) from error
-        except registry.LoadFailed as error:
-            raise CannotLoad(str(error)) from error
-        except registry.NotReady as error:
-            raise NotReady(str(error)) from error
+        return await _change(fleet.load, model, request, access)
 
     @api.post(
         "/models/{model}/unload",
         summary="Unload a model, or one version of it",
         description="It takes no new requests; answers once those under way are answered and it is closed.",
-        responses=openapi.answers("changed", 400, 401, 403, 404, 413),
+        responses=openapi.answers("changed", 400, 401, 403, 404, 413, 503),
         openapi_extra={"security": TOKEN, **openapi.optional_body(schemas.ChangeRequest)},
     )
     async def unload(model: str, request: Request) -> list[RepositoryEntry]:
-        access.may_change(request.scope)
-        version = _version(await _body(request, schemas.ChangeRequest))
-        try:
-            return _entries(await fleet.unload(model, version))
-        except registry.UnknownModel as error:
-            raise UnknownModel(str(error)) from error
-        except registry.UnknownVersion as error:
-            raise UnknownVersion(str(error)) from error
-        except registry.LoadFailed as error:
-            raise CannotLoad(str(error)) from error
+        return await _change(fleet.unload, model, request, access)
 
     return api
+
+
+async def _change(
+    change: Callable[[str, int | None], Awaitable[list[Status]]], model: str, request: Request, access: Access
+) -> list[RepositoryEntry]:
+    access.may_change(request.scope)
+    version = _version(await _body(request, schemas.ChangeRequest))
+    try:
+        return _entries(await change(model, version))
+    except registry.UnknownModel as error:
+        raise UnknownModel(str(error)) from error
+    except registry.UnknownVersion as error:
+        raise UnknownVersion(str(error)) from error
+    except registry.LoadFailed as error:
+        raise CannotLoad(str(error)) from error
+    except registry.NotReady as error:
+        raise NotReady(str(error)) from error
 
 
 async def _body(request: Request, kind: type[Body]) -> Body:
