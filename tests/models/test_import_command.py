@@ -20,10 +20,12 @@ from models.bundle import Bundle, FloatArray, Outputs
 from models.commands.evaluate import evaluate
 from models.commands.import_ import import_
 from models.commands.reparameterise import reparameterise
+from models.conversion import classes_of, derive
 from models.energy.operations import fixed_operations
 from models.evaluation import network_of
-from models.importing import LAYOUTS, Architecture, recognise
+from models.importing import LAYOUTS, Architecture, import_checkpoint, recognise
 from models.importing.layout import Layout, Sides
+from models.importing.smaller import smaller
 from service.cli import _open_engine
 from tests.models import authors, reference
 from tests.models.authors import Network, Plain, State
@@ -263,6 +265,21 @@ def test_a_size_that_the_network_cannot_read_is_refused(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "leave maps of 2×2 before its classifier, which reads 1×1: those of 32×32" in flat(result.output)
     assert not (tmp_path / "out").exists()
+
+
+def test_norms_are_chosen_by_labels_where_there_are_some_and_else_by_the_checkpoint_s_own_answers() -> None:
+    found = import_checkpoint(tiny_state(TINY), levels=2)
+    images = np.random.default_rng(2).random((40, 3, SIZE, SIZE), np.float32)
+    kept = classes_of(derive(found.network, [1]), 1, torch.from_numpy(images)).numpy()
+    original = tiny_scores(torch.from_numpy(images))[0].argmax(1).numpy()
+    assert (kept == original).mean() > 0
+    labels = np.where(np.arange(40) < 9, kept, (kept + 1) % CLASSES)
+    for given, wanted in ((labels, labels), (None, original)):
+        made = smaller(found, [1, 4], "full", images, given)
+        assert list(made.norms) == [1]
+        assert made.norms[1].kept == (kept == wanted).mean()
+        assert made.answers is not None
+        assert made.answers.tolist() == original.tolist()
 
 
 # --- Files that are no checkpoints -----------------------------------------------------------------------------------
