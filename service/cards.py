@@ -89,11 +89,12 @@ def _input(manifest: Manifest) -> schemas.InputCard:
 
 
 def _budget(manifest: Manifest, budget: Budget, latency_ms: float | None) -> schemas.BudgetCard:
-    accuracy = budget.accuracy
+    accuracy, agreement = budget.accuracy, budget.agreement
     return schemas.BudgetCard(
         timesteps=budget.timesteps,
         precision=budget.precision,
         accuracy=None if accuracy is None else schemas.AccuracyCard(**accuracy.model_dump()),
+        agreement=None if agreement is None else schemas.AgreementCard(**agreement.model_dump()),
         temperature=budget.temperature,
         mean_spikes=None if budget.mean_spikes is None else spike_counts(manifest, np.array(budget.mean_spikes)),
         energy=_energies(manifest, budget),

@@ -115,6 +115,18 @@ class AccuracyCard(Schema):
     cpu: str
 
 
+class AgreementCard(Schema):
+    """How often the class is that of the network that this one was made from, measured on images without labels."""
+
+    dataset: str
+    samples: int
+    timesteps: int = Field(description="Those of the network that it is compared with.")
+    served: float = Field(description="Of the exported graph, which is what is served.")
+    float32: float = Field(description="Of the float32 network.")
+    engine: str
+    cpu: str
+
+
 class LayerSpikes(Schema):
     """Unit spikes of one layer, over all time-steps."""
 
@@ -165,6 +177,9 @@ class BudgetCard(Schema):
     timesteps: int
     precision: Literal["int8", "float32"]
     accuracy: AccuracyCard | None = Field(description="null when there were no labels.")
+    agreement: AgreementCard | None = Field(
+        default=None, description="With an imported checkpoint, where there were images and no labels."
+    )
     temperature: float = Field(description="Probabilities are softmax(logits / temperature).")
     mean_spikes: Spikes | None = Field(description="Per image, over the accuracy's samples.")
     energy: list[EnergyCard] = Field(description="At the mean spikes, under each profile; empty without them.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,8 +12,10 @@ import numpy as np
 import pytest
 
 from models import energy
-from models.bundle import FloatArray
+from models.bundle import MANIFEST, FloatArray
 from service import schemas
+from service.app import create_app
+from service.settings import Settings
 from tests import tiny
 from tests.images import encode
 from tests.serving import RunningApp
@@ -202,3 +206,26 @@ def test_the_card_prices_each_budget_under_each_profile_beside_its_rival(server:
             assert entry.quantised_ann.bits == bits
             if entry.snn_nj is not None:
                 assert entry.quantised_ann.ratio == pytest.approx(entry.snn_nj / entry.quantised_ann.nj)
+
+
+def test_the_card_says_how_often_an_imported_network_agrees_with_its_checkpoint(tmp_path: Path) -> None:
+    tiny.write(tmp_path / "tiny" / "1")
+    manifest = tmp_path / "tiny" / "1" / MANIFEST
+    document = json.loads(manifest.read_text(encoding="utf-8"))
+    agreement = {
+        "dataset": "pictures",
+        "samples": 8,
+        "timesteps": 4,
+        "served": 0.75,
+        "float32": 0.875,
+        "engine": "reference",
+        "cpu": "any",
+    }
+    document["budgets"][0]["agreement"] = agreement
+    manifest.write_text(json.dumps(document), encoding="utf-8")
+    with RunningApp(create_app(Settings(models=(tmp_path,), batch_sizes=(1,), threads=1))) as running:
+        card = schemas.ModelCard.model_validate(running.ready().get("/v1/models/tiny").json())
+    shown, *rest = [budget.agreement for budget in card.budgets]
+    assert shown is not None
+    assert shown.model_dump() == agreement
+    assert rest == [None, None]
