@@ -85,7 +85,7 @@ test: $(VENV)/.test ## ruff, mypy, and every quick test under the coverage floor
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy --strict
-	$(PY) -m pytest -m "not long" --cov
+	$(PY) -m pytest -m "not long" --cov -n auto --dist loadfile
 
 test-long: $(VENV)/.test ## the tests that take more than a few seconds each
 	$(PY) -m pytest -m long

@@ -34,6 +34,7 @@ from models.bench.http.errors import BenchError
 from models.bench.http.plan import Finding, Plan
 from models.bench.http.servers import Server
 from models.bundle import ZOO, BundleError, Engine
+from models.commands.progress import console
 from models.machine import describe_machine
 from service.cli import _open_engine, app
 from service.engines import EngineOptions, open_engine
@@ -342,8 +343,14 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]
     server.server_close()
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table has room, whatever the terminal was when the console was made."""
+    monkeypatch.setattr(console, "width", 160)
+
+
 def call(*arguments: object) -> Any:
-    return CliRunner().invoke(app, ["bench", "http", *map(str, arguments)], env={"COLUMNS": "160"})
+    return CliRunner().invoke(app, ["bench", "http", *map(str, arguments)])
 
 
 def test_rates_and_latencies_become_the_reports_ratios(stand_ins: Path, tmp_path: Path) -> None:
