@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 import numpy.typing as npt
 
-from models.bundle import Bundle, Engine, FloatArray
+from models.bundle import Bundle, Engine, FloatArray, InputSpec
 
 Provider = Literal["auto", "openvino", "cpu"]
 
@@ -40,9 +40,17 @@ class OpenGraph(Protocol):
         """Compile it for batches of one size; what it gives takes images to all outputs of the graph."""
 
 
+class Decode(Protocol):
+    """Reads a picture as the service does."""
+
+    def __call__(self, picture: bytes, spec: InputSpec) -> FloatArray:
+        """An encoded picture as the network's input, float32 [C, H, W]. Raises ValueError for what is none."""
+
+
 @dataclass(frozen=True)
 class Tools:
     """Set as the click context's object by the top command."""
 
     open_engine: OpenEngine
     open_graph: OpenGraph
+    decode: Decode

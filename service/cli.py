@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 
 import typer
 
-from models.bundle import Bundle, Engine
+from models.bundle import Bundle, Engine, FloatArray, InputSpec
 from models.tools import Run, Tools
 from service.commands.ending import fail
 from service.lazy_group import LazyCommand, LazyGroup
@@ -61,7 +61,7 @@ app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=
 @app.callback()
 def top(context: typer.Context) -> None:
     """LM-HT Serve: classification with spiking networks and a selectable time-step budget."""
-    context.obj = Tools(open_engine=_open_engine, open_graph=_open_graph)
+    context.obj = Tools(open_engine=_open_engine, open_graph=_open_graph, decode=_decode)
 
 
 @app.command()
@@ -123,3 +123,14 @@ def _open_graph(
 
     session = open_session(graph, choose_provider(provider), batch=batch, threads=threads)
     return lambda images: session.run(None, {"images": images})
+
+
+def _decode(picture: bytes, spec: InputSpec) -> FloatArray:
+    from service.pictures import open_picture
+    from service.problems import Problem
+    from service.settings import Settings
+
+    try:
+        return open_picture(picture, Settings.model_fields["max_pixels"].default).to_input(spec)
+    except Problem as error:
+        raise ValueError(error.detail) from error

@@ -13,7 +13,7 @@ from models import evaluation
 from models.bundle import Accuracy, Budget, BundleError, Engine, Manifest
 from models.commands.progress import bar, console
 from models.data import DATASETS, LabelledImages, Split, load, pictures
-from models.tools import Tools
+from models.tools import Decode, Tools
 
 TOLERANCE_IMAGES = 2
 # What an accuracy's split is called that was measured on a folder of a user's.
@@ -38,7 +38,7 @@ def evaluate(
             raise typer.Exit(1)
         engine = tools.open_engine(bundle)
         try:
-            wrong = _evaluate(bundle, engine, claimed, root)
+            wrong = _evaluate(bundle, engine, claimed, root, tools.decode)
         finally:
             engine.close()
     except BundleError as error:
@@ -48,7 +48,7 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _evaluate(bundle: bundles.Bundle, engine: Engine, claimed: list[Budget], root: Path | None) -> int:
+def _evaluate(bundle: bundles.Bundle, engine: Engine, claimed: list[Budget], root: Path | None, decode: Decode) -> int:
     """Print the comparison; returns how many accuracies are off."""
     table = Table(
         "T", "served", "claimed", "float32", "claimed", "difference", "spikes", "",
@@ -56,7 +56,7 @@ def _evaluate(bundle: bundles.Bundle, engine: Engine, claimed: list[Budget], roo
         caption="difference: served minus float32, in points ± standard error; spikes an image",
         padding=(0, 0),
     )  # fmt: skip
-    sets = {(a.dataset, a.split): _load(a, bundle.manifest, root) for b in claimed if (a := b.accuracy)}
+    sets = {(a.dataset, a.split): _load(a, bundle.manifest, root, decode) for b in claimed if (a := b.accuracy)}
     wrong = 0
     right = []
     images = sum(2 * budget.accuracy.samples for budget in claimed if budget.accuracy)
@@ -84,7 +84,7 @@ def _evaluate(bundle: bundles.Bundle, engine: Engine, claimed: list[Budget], roo
     return wrong
 
 
-def _load(accuracy: Accuracy, manifest: Manifest, root: Path | None) -> LabelledImages:
+def _load(accuracy: Accuracy, manifest: Manifest, root: Path | None, decode: Decode) -> LabelledImages:
     """The images that an accuracy is of: a data set's, or a folder's that ``lmht import --calibrate`` was given."""
     name, split = accuracy.dataset, accuracy.split
     try:
@@ -92,7 +92,7 @@ def _load(accuracy: Accuracy, manifest: Manifest, root: Path | None) -> Labelled
             if root is None:
                 raise ValueError(f"its accuracy is of the folder {name!r}, which has to be given")
             folder = pictures.find(root)
-            return LabelledImages(folder.read(manifest.input), folder.labels(manifest.classes))
+            return LabelledImages(folder.read(manifest.input, decode), folder.labels(manifest.classes))
         if name not in DATASETS or split not in get_args(Split):
             raise BundleError(f"its accuracy is of unknown data: {name}, {split}")
         return load(name, cast(Split, split), root)

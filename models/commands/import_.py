@@ -21,7 +21,7 @@ from models.export.lowering import Precision
 from models.export.measuring import Compared, Measured
 from models.importing import Architecture, Imported, import_checkpoint, read
 from models.importing.smaller import Derived, ImportedTgim, images_to_run, smaller
-from models.tools import Tools
+from models.tools import Decode, Tools
 
 VERSION = "1"
 # Normalised values lie within a few units of 0; a caller's mistake (0..255) is found all the same.
@@ -74,6 +74,7 @@ def import_(
     already, as `instances`; pictures are then scaled to 0..1 only. Without --calibrate its accuracy is unknown, and its
     card says so.
     """
+    tools: Tools = context.obj
     try:
         state = read(checkpoint)
         wanted = whole_numbers(timesteps) if timesteps else None
@@ -92,7 +93,7 @@ def import_(
         folder = None if calibrate is None else pictures.find(calibrate)
         classes = _classes(imported, folder)
         budgets = wanted or imported.network.spiking.budgets
-        derived, measured = _derive(imported, budgets, tgim, spec, folder, classes)
+        derived, measured = _derive(imported, budgets, tgim, spec, folder, classes, tools.decode)
         card = Card(
             name=name or imported.name,
             description=_describe(imported, derived, tgim, checkpoint.name),
@@ -103,7 +104,7 @@ def import_(
             made_by=_command(imported, checkpoint, timesteps, calibrate, tgim, precision),
         )
         path = output / card.name / VERSION
-        bundle = _write(path, derived, card, precision, measured, context.obj)
+        bundle = _write(path, derived, card, precision, measured, tools)
     except (ValueError, BundleError) as error:
         raise typer.BadParameter(str(error)) from error
     _report(path, bundle, imported, derived, precision)
@@ -152,13 +153,14 @@ def _derive(
     spec: InputSpec,
     folder: PictureFolder | None,
     classes: tuple[str, ...],
+    decode: Decode,
 ) -> tuple[Derived, Measured | Compared | None]:
     """The network to write, and what it is measured on."""
     if folder is None:
         return smaller(imported, budgets, tgim), None
     labels = None if folder.shown is None else folder.labels(classes)
     with bar("reading pictures", len(folder)) as advance:
-        images = folder.read(spec, advance)
+        images = folder.read(spec, decode, advance)
     with bar("comparing norms", images_to_run(imported, budgets, tgim, len(images))) as advance:
         derived = smaller(imported, budgets, tgim, images, labels, advance)
     name = folder.root.resolve().name

@@ -10,7 +10,7 @@ Which class a picture shows is told by, in this order:
 Classes are in the order of their names, as torchvision's ImageFolder has them, and those that are the numbers from 0
 in the order of numbers. Pictures that lie in the folder itself, and no folders with pictures, have no labels.
 
-Pictures are brought to a network's input as the service brings them.
+What decodes them is handed in, so that it is what the service does (`models.tools.Tools`).
 """
 
 from __future__ import annotations
@@ -22,17 +22,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from models import labels
 from models.bundle import FloatArray, InputSpec
 from models.labels import LabelsError
+from models.tools import Decode
 
 ANNOTATIONS = "val_annotations.txt"
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
-_FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
-_MAX_PIXELS = 64_000_000
-_DRAFT = 8  # a large JPEG is decoded at a part of its size, never below this many times the input
 
 
 @dataclass(frozen=True)
@@ -61,14 +58,19 @@ class PictureFolder:
             raise ValueError(f"{self.root}: {unknown[0]!r} is none of the {len(classes)} classes")
         return np.array([indices[name] for name in self.shown], np.int64)
 
-    def read(self, spec: InputSpec, on_picture: Callable[[int], None] = lambda done: None) -> FloatArray:
+    def read(
+        self, spec: InputSpec, decode: Decode, on_picture: Callable[[int], None] = lambda done: None
+    ) -> FloatArray:
         """The pictures as the network's input, float32 [n, C, H, W] of 0 to 1; on_picture is called with 1 for each.
 
-        Raises ValueError naming a file that is no picture.
+        Raises ValueError naming a file that is no picture, or cannot be read.
         """
         images = np.empty((len(self.files), *spec.shape), np.float32)
         for index, file in enumerate(self.files):
-            images[index] = _input(file, spec)
+            try:
+                images[index] = decode(file.read_bytes(), spec)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{file}: {error}") from error
             on_picture(1)
         return images
 
@@ -130,36 +132,3 @@ def _of_annotations(root: Path) -> PictureFolder:
     if not files:
         raise ValueError(f"{path}: names no pictures")
     return PictureFolder(root, tuple(files), tuple(shown))
-
-
-def _input(file: Path, spec: InputSpec) -> FloatArray:
-    """One picture, float32 [C, H, W]."""
-    try:
-        with Image.open(file, formats=_FORMATS) as picture:
-            if picture.width * picture.height > _MAX_PIXELS:
-                raise ValueError(f"{file}: {picture.width}×{picture.height} pixels, more than {_MAX_PIXELS:,}")
-            if picture.mode.startswith(("I", "F")):
-                raise ValueError(f"{file}: has more than 8 bits a colour")
-            picture.draft(None, (_DRAFT * spec.width, _DRAFT * spec.height))
-            flat = _flat(ImageOps.exif_transpose(picture), spec.picture.background)
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{file}: no picture of a kind that is read here") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{file}: a damaged picture ({error})") from error
-    flat = flat.convert("L" if spec.channels == 1 else "RGB")
-    if flat.size != (spec.width, spec.height):
-        flat = flat.resize((spec.width, spec.height), Image.Resampling.BILINEAR, reducing_gap=3.0)
-    pixels: FloatArray = np.asarray(flat, np.float32) / np.float32(255)
-    return pixels.reshape(spec.height, spec.width, spec.channels).transpose(2, 0, 1)
-
-
-def _flat(picture: Image.Image, background: str) -> Image.Image:
-    """Without transparency, in mode L or RGB."""
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        paper = Image.new("RGBA", layer.size, background)
-        paper.alpha_composite(layer)
-        return paper.convert("RGB")
-    if picture.mode in ("L", "RGB"):
-        return picture
-    return picture.convert("L" if picture.mode == "1" else "RGB")

@@ -28,7 +28,7 @@ from models.evaluation import gap
 from models.export import measuring
 from models.tools import Tools
 from models.training import recipes
-from service.cli import _open_engine, _open_graph
+from service.cli import _decode, _open_engine, _open_graph
 from tests.data import fixture
 
 DATA = Path(__file__).parents[1] / "data"
@@ -40,7 +40,9 @@ def call(command: Callable[..., None] | typer.Typer, *arguments: object) -> Resu
     else:
         app = typer.Typer()
         app.command()(command)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], obj=Tools(_open_engine, _open_graph))
+    return CliRunner().invoke(
+        app, [str(argument) for argument in arguments], obj=Tools(_open_engine, _open_graph, _decode)
+    )
 
 
 @pytest.fixture

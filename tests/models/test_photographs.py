@@ -23,7 +23,7 @@ from models.data import DATASETS, cifar, load
 from models.tools import Tools
 from models.training import augment, recipes, sources
 from models.training.sources import Cropped, source
-from service.cli import _open_engine, _open_graph
+from service.cli import _decode, _open_engine, _open_graph
 from tests.models.published_cifar import content, small, unpack
 
 
@@ -152,7 +152,9 @@ def test_a_source_is_told_a_folder_where_it_needs_one_and_only_there(tmp_path: P
 def call(command: Callable[..., None], *arguments: object) -> Result:
     app = typer.Typer()
     app.command()(command)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], obj=Tools(_open_engine, _open_graph))
+    return CliRunner().invoke(
+        app, [str(argument) for argument in arguments], obj=Tools(_open_engine, _open_graph, _decode)
+    )
 
 
 @pytest.fixture
