@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -89,8 +89,10 @@ def test_several_processes_serve_change_count_and_end_as_one(repository: Path) -
         for number in (*workers, replacement):
             until_gone(number)
     finally:
-        subprocess.run(["pkill", "-KILL", "-P", str(process.process.pid)], check=False)
         process.process.kill()
+        for found in re.findall(r"Started server process \[(\d+)\]", process.log):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(found), signal.SIGKILL)
 
 
 def workers_replaced(process: Process, killed: int) -> int:
