@@ -6,11 +6,23 @@ Source of the shape: Simonyan and Zisserman (arXiv 1409.1556), with average pool
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any, NotRequired, Unpack
 
 from torch import nn
 
 from models.networks.base import ConvUnit, Head, LinearUnit, Network, Settings, spiking_of
+
+
+class Published(Settings):
+    """Arguments of the published VGGs beside what every builder takes.
+
+    channels: of the image, 3 if not given. classes: their number. hidden, grid: see `vgg`; 4096 twice, and one by one.
+    """
+
+    channels: NotRequired[int]
+    classes: int
+    hidden: NotRequired[Sequence[int]]
+    grid: NotRequired[Sequence[int]]
 
 
 class VGG(Network):
@@ -71,3 +83,9 @@ def vgg(
     body.add_module("classifier", classifier)
     network.body = body
     return network
+
+
+def published(widths: Sequence[Sequence[int]], arguments: Published) -> VGG:
+    """A VGG as published: 5 stages, each followed by a pool; convolutions and hidden layers have biases."""
+    given: dict[str, Any] = {"channels": 3, "hidden": (4096, 4096), **arguments}
+    return vgg(widths=widths, last_pool=True, bias=True, hidden_norms=False, **given)

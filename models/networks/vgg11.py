@@ -2,33 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Unpack
 
-from models.networks.base import Settings
-from models.networks.vgg import VGG, vgg
+from models.networks.vgg import VGG, Published, published
 
 
-def vgg11(
-    *,
-    channels: int = 3,
-    classes: int,
-    hidden: Sequence[int] = (4096, 4096),
-    grid: Sequence[int] = (1, 1),
-    **settings: Unpack[Settings],
-) -> VGG:
-    """VGG-11: 8 convolutions, 64 to 512 channels, each of 5 stages followed by a pool.
-
-    Convolutions and hidden layers have biases; `vgg` says what ``hidden`` and ``grid`` mean.
-    """
-    return vgg(
-        channels=channels,
-        classes=classes,
-        widths=((64,), (128,), (256, 256), (512, 512), (512, 512)),
-        hidden=hidden,
-        grid=grid,
-        last_pool=True,
-        bias=True,
-        hidden_norms=False,
-        **settings,
-    )
+def vgg11(**arguments: Unpack[Published]) -> VGG:
+    """VGG-11: 8 convolutions, 64 to 512 channels, each of 5 stages followed by a pool."""
+    return published(((64,), (128,), (256, 256), (512, 512), (512, 512)), arguments)
