@@ -121,6 +121,12 @@ def test_counters_and_statistics_are_those_of_all(workers: Workers) -> None:
         assert statistics["inference_stats"]["fail"]["count"] == 1
         executions = sum(batch["compute_infer"]["count"] for batch in statistics["batch_stats"])
         assert executions == statistics["execution_count"] == 5
+    # Whoever is asked, and it is the sum of what each has done.
+    told = [app.get("/v2/models/tiny/stats").json()["model_stats"][0] for app in (first, second)]
+    assert told[0] == told[1]
+    own = [app.services.fleet._statistics.of(("tiny", 1)) for app in (first, second)]
+    assert told[0]["inference_stats"]["success"]["ns"] == sum(each.success.ns for each in own)
+    assert all(each.success.ns > 0 for each in own)
     openmetrics = first.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
     assert openmetrics.text.endswith("# EOF\n")
     assert 'lmht_requests_total{code="200",model="tiny"} 5.0' in openmetrics.text.splitlines()
