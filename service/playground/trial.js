@@ -12,7 +12,10 @@ const SETTLED_MS = 60; // between a stroke's piece and the question about it, so
 export class Trial {
   constructor() {
     this.pad = new Pad(at("pad"), at("cursor"), () => this.#drawn());
-    this.questions = new Latest((signal, isCurrent) => this.#ask(signal, isCurrent));
+    this.questions = new Latest(
+      (signal, isCurrent) => this.#ask(signal, isCurrent),
+      (busy) => { at("answers").ariaBusy = busy; },
+    );
     this.given = null; // a picture that takes the drawing's place
     this.last = null; // what was last asked, for the snippets
     this.answers = new Map(); // by budget, to draw all bars to one scale
@@ -101,12 +104,7 @@ export class Trial {
     if (this.given) this.#show(null);
     at("hint").hidden = !this.pad.empty;
     if (this.pad.empty) this.#forget();
-    else {
-      this.timer ??= setTimeout(() => {
-        this.timer = null;
-        this.questions.ask();
-      }, SETTLED_MS);
-    }
+    else this.questions.askWithin(SETTLED_MS);
   }
 
   #take(file) {
@@ -131,8 +129,6 @@ export class Trial {
   }
 
   #forget() {
-    clearTimeout(this.timer);
-    this.timer = null;
     this.questions.drop();
     this.answers.clear();
     at("problem").hidden = true;
