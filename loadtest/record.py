@@ -199,7 +199,7 @@ class Attempt:
 class Peak:
     """The largest rate at which an objective held, of one model and way of asking.
 
-    ``rate`` is None where it held at none; ``bounded`` is false where it held at the largest that was tried, so that the
+    ``rate`` is None where it held at none; ``bounded`` is false where it held at the largest that was tried, so the
     peak may lie beyond. ``run`` names the run that shows it.
     """
 
