@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typer
 from rich.table import Table
 
 from models.bundle import Manifest
@@ -17,6 +18,14 @@ def whole_numbers(text: str) -> list[int]:
     if not numbers or numbers[0] < 1:
         raise ValueError(f"time-steps are whole numbers from 1, with commas between them, not {text!r}")
     return numbers
+
+
+def numbers(text: str, option: str) -> list[int]:
+    """Whole numbers of a command's option, ascending. Raises BadParameter for anything else."""
+    try:
+        return whole_numbers(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} are not whole numbers separated by commas", param_hint=option) from error
 
 
 def measured_table(manifest: Manifest) -> Table:
