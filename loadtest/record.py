@@ -6,11 +6,13 @@ JSON it is the file that `lmht loadtest` writes; nothing in it is text that was 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
+import numpy.typing as npt
 from hdrh.histogram import HdrHistogram
 from pydantic import TypeAdapter, ValidationError
 
@@ -40,17 +42,20 @@ class Distribution:
     histogram: str
 
     @classmethod
-    def of(cls, seconds: Mapping[float, int] | list[float]) -> Distribution:
+    def of(cls, seconds: Mapping[float, int] | Sequence[float] | npt.NDArray[np.float64]) -> Distribution:
         """From durations in seconds, or from how often each occurred."""
-        counted = seconds if isinstance(seconds, Mapping) else dict.fromkeys(seconds, 0)
-        if not isinstance(seconds, Mapping):
-            for each in seconds:
-                counted[each] += 1  # type: ignore[index]
+        if isinstance(seconds, Mapping):
+            values, times = np.array([*seconds.keys()], float), np.array([*seconds.values()], np.int64)
+        else:
+            values = np.asarray(seconds, float)
+            times = np.ones(len(values), np.int64)
+        microseconds = np.clip(np.rint(values * 1e6), _LOWEST_US, _HIGHEST_US).astype(np.int64)
+        distinct, which = np.unique(microseconds, return_inverse=True)
         histogram = HdrHistogram(_LOWEST_US, _HIGHEST_US, _DIGITS)
-        for duration, times in counted.items():
-            histogram.record_value(min(max(round(duration * 1e6), _LOWEST_US), _HIGHEST_US), times)
-        count = sum(counted.values())
-        mean = sum(duration * times for duration, times in counted.items()) / count if count else 0.0
+        for value, often in zip(distinct.tolist(), np.bincount(which, times).astype(np.int64).tolist(), strict=True):
+            histogram.record_value(value, often)
+        count = int(times.sum())
+        mean = float((values * times).sum()) / count if count else 0.0
         return cls(count, mean, histogram.encode().decode("ascii"))
 
     def quantile_s(self, share: float) -> float | None:
@@ -81,7 +86,8 @@ class AtBudget:
 class Window:
     """A piece of a run, ``start_s`` after its warm-up; requests belong to the one that they were to be sent in.
 
-    Latency is None where nothing was answered. ``budgets`` counts images by the budget that answered.
+    Latency is None where nothing was answered. ``budgets`` counts images by the budget that answered; ``energy_nj`` is
+    their sum, None where it was not kept.
     """
 
     start_s: float
@@ -96,6 +102,7 @@ class Window:
     queue_p50_s: float | None
     compute_p50_s: float | None
     budgets: Mapping[int, int]
+    energy_nj: float | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,8 @@ class Run:
         invalid: why its figures mean nothing, as the client fell behind; empty where they do.
         notes: what a reader should know beside that.
         chaos: what the unruly clients did, by kind; and what the server made of it.
+        finished_images: whose answers came within ``seconds``, whenever they were to be sent: beyond the capacity
+            answers go on to come when nothing is sent any more. None where it was not kept.
     """
 
     name: str
@@ -164,6 +173,7 @@ class Run:
     invalid: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     chaos: Mapping[str, int] = field(default_factory=dict)
+    finished_images: int | None = None
 
     @property
     def offered(self) -> int:
@@ -177,8 +187,9 @@ class Run:
 
     @property
     def throughput(self) -> float:
-        """Images answered a second."""
-        return self.images / self.seconds if self.seconds else 0.0
+        """Images whose answers came, a second; beyond the capacity that is less than were asked for and answered."""
+        finished = self.images if self.finished_images is None else self.finished_images
+        return finished / self.seconds if self.seconds else 0.0
 
     @property
     def accuracy(self) -> float | None:

@@ -52,6 +52,7 @@ class _Commands(LazyGroup):
         "simulate": LazyCommand(
             "service.simulation.command", "simulate", "Show what the scheduler does under load, on a simulated clock."
         ),
+        "loadtest": LazyCommand("loadtest.command", "app", "Load a running server, and report what it took."),
     }
 
 
