@@ -9,27 +9,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from models.bundle import Bundle, Engine
-from service import engines
+from service import engines, lag, logs
 from service.engines import EngineOptions
 from service.fleet import Fleet
 from service.handler import Handler
 from service.loading import ServedModel, rest
-from service.metrics import Metrics, ModelState
+from service.metrics import FAILED, LOADED, Metrics
+from service.observing import Observer
 from service.peers import Peers
+from service.readings import Readings
 from service.registry import Registry
 from service.scheduler import Limits, Scheduler
 from service.settings import Settings
 from service.statistics import Statistics
 from service.transports import endpoint, errors, health, native, openapi, playground, prometheus, v2
 from service.transports.access import Access
+from service.transports.room import Room
+from service.transports.watched import Watched
+
+if TYPE_CHECKING:
+    from service.observing.tracing import Tracing
 
 _log = logging.getLogger("lmht")
 _DESCRIPTION = """\
@@ -55,13 +63,25 @@ class Services:
         """
         await self.models.load_all(only, self.fleet.served_elsewhere)
 
+    def leave(self) -> None:
+        """Be no longer ready, and load nothing more; requests are still taken."""
+        self.handler.leaving = True
+        self.models.stop_loading()
+
+    def give_up(self) -> None:
+        """Take nothing new, and answer what waits for an engine that it will not be run."""
+        self.handler.draining = True
+        self.scheduler.give_up()
+
     async def close(self) -> None:
         """Take nothing new, drain the queue, then close the engines."""
         self.handler.draining = True
+        self.models.stop_loading()
         await self.fleet.close()
         await self.scheduler.close()
         await self.models.close()
         self.handler.close()
+        self.metrics.close()
 
 
 def make_services(
@@ -69,8 +89,10 @@ def make_services(
     open_engine: Callable[[Bundle], Engine] | None = None,
     on_change: Callable[[], None] = lambda: None,
     peers: Peers | None = None,
+    metrics: Metrics | None = None,
 ) -> Services:
     """The parts, with nothing loaded yet; see `create_app`."""
+    peers = peers or Peers()
     options = EngineOptions(
         threads=settings.threads,
         batch_sizes=settings.batch_sizes,
@@ -85,13 +107,15 @@ def make_services(
         hang_s=settings.engine_timeout_s,
         inline_s=settings.inline_ms / 1000,
     )
-    metrics, statistics = Metrics(), Statistics()
+    metrics, statistics = metrics or Metrics(peers.folder), Statistics()
     scheduler = Scheduler(limits, overload=settings.overload, on_run=statistics.executed)
 
     def on_ready(served: ServedModel) -> None:
         metrics.declare(served.name, served.manifest.timesteps)
+        metrics.loaded(LOADED)
         for timesteps, seconds in served.seconds.items():
             scheduler.seed(served.key, timesteps, seconds)
+        _log_ready(served)
 
     async def drained(served: ServedModel) -> None:
         await scheduler.drained(served.engine)
@@ -99,6 +123,7 @@ def make_services(
             scheduler.forget(served.key)
 
     def let_others_work(seconds: float) -> None:
+        models.check_going_on()
         if models.ready:
             rest(seconds, lambda: handler.activity)
 
@@ -109,9 +134,13 @@ def make_services(
         drained,
         on_change,
         patience_s=settings.drain_s,
+        on_failed=lambda _: metrics.loaded(FAILED),
     )
     handler = Handler(settings, models, scheduler, metrics, statistics)
-    fleet = Fleet(models, handler, metrics, statistics, peers or Peers())
+    readings = Readings(
+        settings, models, scheduler, handler, metrics, version=_version(), joining=lambda: fleet.joining
+    )
+    fleet = Fleet(models, handler, metrics, readings, statistics, peers)
     return Services(models, scheduler, metrics, handler, fleet)
 
 
@@ -120,6 +149,8 @@ def create_app(
     open_engine: Callable[[Bundle], Engine] | None = None,
     on_change: Callable[[], None] = lambda: None,
     peers: Peers | None = None,
+    metrics: Metrics | None = None,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """The application. Needs no torch.
 
@@ -128,13 +159,17 @@ def create_app(
         open_engine: replaces the engines that the settings ask for.
         on_change: called once all models are loaded that can be, and whenever what is served may have changed.
         peers: the other worker processes.
+        metrics: replaces what counts.
+        tracing: replaces what makes spans.
     """
-    services = make_services(settings, open_engine, on_change, peers)
-    services.metrics.watch(lambda: _states(services.models), lambda: services.scheduler.queued_images)
+    services = make_services(settings, open_engine, on_change, peers, metrics)
+    observer = Observer(settings, _version(), tracing)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        observer.start()
         loading = asyncio.create_task(_load(services))
+        watching = asyncio.create_task(lag.watch(services.metrics.lagged))
         await asyncio.sleep(0)  # changes that the others ask for from now on come after what is loaded at first
         if await services.fleet.start():
             await loading
@@ -144,8 +179,10 @@ def create_app(
         finally:
             services.handler.draining = True
             loading.cancel()
-            await asyncio.gather(loading, return_exceptions=True)
+            watching.cancel()
+            await asyncio.gather(loading, watching, return_exceptions=True)
             await services.close()
+            await asyncio.to_thread(observer.close)
 
     # Swagger UI from the package's own files: the page works without a network. ReDoc would add nothing.
     app = FastAPIOffline(
@@ -156,23 +193,28 @@ def create_app(
         redoc_url=None,
         lifespan=lifespan,
         redirect_slashes=False,
+        # FastAPI's own spans would double those of `service.observing`, and know nothing of queues and engines.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.services = services
-    _add_transports(app, services, settings)
+    _add_transports(app, services, settings, observer)
     return app
 
 
-def _add_transports(app: FastAPI, services: Services, settings: Settings) -> None:
+def _add_transports(app: FastAPI, services: Services, settings: Settings, observer: Observer) -> None:
     handler, models, metrics, fleet = services.handler, services.models, services.metrics, services.fleet
     access = Access(settings)
-    endpoints = [kind(handler, metrics, settings, access) for kind in (native.ClassifyEndpoint, v2.InferEndpoint)]
-    errors.install(app, {v2.PREFIX: v2.problem_response})
+    kinds = (native.ClassifyEndpoint, v2.InferEndpoint)
+    room = Room(settings.max_concurrent_requests, settings.max_buffered_bytes)
+    endpoints = [kind(handler, metrics, settings, access, observer, room) for kind in kinds]
+    answer = errors.install(app, {v2.PREFIX: v2.problem_response})
     app.include_router(health.router(fleet, models))
     app.include_router(prometheus.router(fleet))
     app.include_router(native.router(handler, models))
     app.include_router(v2.models_router(handler, models, fleet, version=app.version, max_images=settings.max_images))
     app.include_router(v2.repository_router(models, fleet, access))
     app.router.routes.extend([*endpoint.routes(endpoints), *playground.routes()])
+    app.add_middleware(Watched, observer=observer, answer=answer)
     app.add_middleware(endpoint.Shortcut, endpoints=endpoints)
     openapi.install(app, {path: each.describe for each in endpoints for path in each.paths})
 
@@ -185,17 +227,27 @@ async def _load(services: Services) -> None:
         return
     for name, reason in services.models.failures.items():
         _log.error("model %s cannot be served: %s", name, reason)
-    for served in services.models.models():
-        _log.info("model %s/%s is ready on %s", served.name, served.version, served.engine.name)
 
 
-def _states(models: Registry) -> Iterator[ModelState]:
-    for served in models.models():
-        yield ModelState(served.name, str(served.version), True)
-    ready = {f"{served.name}/{served.version}" for served in models.models()}
-    for key in models.failures.keys() - ready:
-        model, _, number = key.partition("/")
-        yield ModelState(model, number, False)
+def _log_ready(served: ServedModel) -> None:
+    took = served.opening
+    _log.info(
+        "model %s/%d is ready on %s after %.2f s",
+        served.name,
+        served.version,
+        served.engine.name,
+        took.total_s,
+        extra=logs.fields(
+            {
+                "model": served.name,
+                "version": str(served.version),
+                "engine": served.engine.name,
+                "read_s": round(took.read_s, 3),
+                "compile_s": round(took.compile_s, 3),
+                "warm_up_s": round(took.warm_up_s, 3),
+            }
+        ),
+    )
 
 
 def _version() -> str:

@@ -1,40 +1,58 @@
 """What all worker processes of a server do or answer as one; with a single process, what it does itself.
 
-Each process has models, a queue and counters of its own. A change of what is served is made in each, one after the
-other, before it counts as made; counters are added up; the server is ready when all of them are.
+Each process has models, a queue and counts of its own. A change of what is served is made in each, one after the
+other, before it counts as made; counts are added up; the server is ready when all of them are.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from service import exposition
+from service.gauges import Reading
 from service.handler import Handler
 from service.loading import ServedModel
 from service.metrics import Metrics
 from service.peers import PeerError, Peers
 from service.problems import NotReady
+from service.readings import Readings
 from service.registry import LoadFailed, Registry, Status, UnknownModel, UnknownVersion
 from service.statistics import ModelStatistics, Statistics
 
 # What answers at once, unless the process compiles a model; and what does just that.
 _QUICK_S, _CHANGE_S = 10.0, 600.0
+# Of the time that Prometheus waits for a scrape, 10 s unless it is told otherwise, little is for one that hangs.
+_SCRAPE_S = 2.0
 
 
 class Fleet:
     """This process together with its peers."""
 
     def __init__(
-        self, models: Registry, handler: Handler, metrics: Metrics, statistics: Statistics, peers: Peers
+        self,
+        models: Registry,
+        handler: Handler,
+        metrics: Metrics,
+        readings: Readings,
+        statistics: Statistics,
+        peers: Peers,
     ) -> None:
         self._models = models
         self._handler = handler
         self._metrics = metrics
+        self._readings = readings
         self._statistics = statistics
         self._peers = peers
         self._joining = False
+        self.registry = exposition.registry(metrics.values, lambda: [readings()])
+
+    @property
+    def joining(self) -> bool:
+        """Whether this process does not take requests yet although others do."""
+        return self._joining
 
     async def start(self) -> bool:
         """Begin to answer the others. Whether one of them serves already.
@@ -47,7 +65,7 @@ class Fleet:
                 "ready": self._ready,
                 "load": self._load,
                 "unload": self._unload,
-                "metrics": self._samples,
+                "gauges": self._gauges,
                 "statistics": self._counted,
             }
         )
@@ -90,10 +108,17 @@ class Fleet:
     async def exposition(self, accept: str) -> tuple[bytes, str]:
         """All processes' metrics as text, in the form that an Accept header prefers, and its media type.
 
-        Raises NotReady where one does not answer.
+        Counts are those of all processes that ever were; gauges those of the processes that answer.
         """
-        others = await self._ask("metrics")
-        return exposition.write(exposition.merged(self._metrics.registry, others), accept)
+        told = await self._peers.ask_together("gauges", timeout_s=_SCRAPE_S)
+        others = [[Reading(name, tuple(labels), value) for name, labels, value in readings] for readings in told]
+        readings = [self._readings(), *others]
+        # Files, and a lock that another process may hold; alone, what is read must not change meanwhile.
+        read = self._metrics.values
+        values = await asyncio.to_thread(read) if self._peers.folder else read()
+        # Writing takes 20 ms with the bundled models, in which requests would wait.
+        registry = exposition.registry(lambda: values, lambda: readings)
+        return await asyncio.to_thread(exposition.write, registry, accept)
 
     async def statistics(self, served: ServedModel) -> ModelStatistics:
         """What all processes have done with a model. Raises NotReady where one does not answer."""
@@ -139,8 +164,8 @@ class Fleet:
         with contextlib.suppress(UnknownModel, UnknownVersion):  # where it could not be loaded, it need not be unloaded
             await self._models.unload(name, version)
 
-    async def _samples(self) -> list[Any]:
-        return exposition.samples(self._metrics.registry)
+    async def _gauges(self) -> list[Any]:
+        return [[reading.name, reading.labels, reading.value] for reading in self._readings()]
 
     async def _counted(self, name: str, version: int) -> dict[str, Any]:
         return self._statistics.of((name, version)).plain()

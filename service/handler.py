@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -141,14 +142,16 @@ class Handler:
         self._statistics = statistics
         # Decoding is bounded by the CPUs: a pool of its own keeps a burst of photographs from taking all memory.
         self._decoders = ThreadPoolExecutor(cpu.available_threads(), thread_name_prefix="lmht-decode")
-        self.draining = False
+        self.leaving = False  # no longer ready; requests are taken
+        self.draining = False  # and now they are not
         self.activity = 0  # goes up with everything that is done for a request
 
     def check_ready(self) -> None:
         """Raises NotReady where no requests should be sent, with the models that failed as its extension."""
         models = self._models
         failed = {"failed": models.failures}
-        if reason := "the server is shutting down" if self.draining else self._scheduler.stalled:
+        stopping = "draining: the server is shutting down" if self.leaving or self.draining else None
+        if reason := stopping or self._scheduler.stalled:
             raise NotReady(reason, extensions=failed)
         if not models.loaded:
             raise NotReady("models are still being loaded", extensions=failed, retry_after_s=1)
@@ -287,10 +290,11 @@ class Handler:
             raise NotReady("the engine does not answer", retry_after_s=_STALLED_RETRY_S) from error
 
     def _count(self, answer: Classification, handled_s: float) -> None:
+        name, timesteps = answer.served.name, answer.timesteps.tolist()
         for each in answer.passes:
             first = each.energies[0]
             self._metrics.ran(
-                answer.served.name,
+                name,
                 each.budget.timesteps,
                 reason=each.reason,
                 images=len(each.rows),
@@ -298,14 +302,19 @@ class Handler:
                 synops=sum(e.synops for e in each.energies),
                 profile=first.profile,
                 energy_nj=None if first.snn_nj is None else sum(e.snn_nj or 0.0 for e in each.energies),
+                ann_energy_nj=None if first.ann_nj is None else len(each.rows) * first.ann_nj,
                 queue_s=each.queue_s,
                 compute_s=each.compute_s,
                 batch_size=each.batch_size,
             )
-        self._metrics.classified(answer.served.name, int(answer.timesteps.max()), answer.total_s)
+        # One pass is one budget; after two it is as each image turned out.
+        answered = Counter(timesteps) if len(answer.passes) > 1 else {timesteps[0]: len(timesteps)}
+        self._metrics.classified(
+            name, max(answered), images=answered.items(), decode_s=answer.decode_s, total_s=answer.total_s
+        )
         self._statistics.succeeded(
             answer.served.key,
-            len(answer.timesteps),
+            len(timesteps),
             total=handled_s,
             decode=answer.decode_s,
             queue=answer.queue_s,

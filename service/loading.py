@@ -42,11 +42,25 @@ class Users:
 
 
 @dataclass(frozen=True)
+class Opening:
+    """Seconds that it took to read and verify a bundle, to compile its graphs, and to warm up and time its engine."""
+
+    read_s: float
+    compile_s: float
+    warm_up_s: float
+
+    @property
+    def total_s(self) -> float:
+        """All of it."""
+        return self.read_s + self.compile_s + self.warm_up_s
+
+
+@dataclass(frozen=True)
 class ServedModel:
     """A model that is warmed up.
 
     ``seconds`` is, per budget, what batches took here when it was loaded, by their number of images: one, and the
-    largest bucket. Whoever works with the engine does so within ``users``.
+    largest bucket; ``opening`` is what loading took. Whoever works with the engine does so within ``users``.
     """
 
     name: str
@@ -54,6 +68,7 @@ class ServedModel:
     manifest: Manifest
     engine: Engine
     seconds: Mapping[int, Mapping[int, float]]
+    opening: Opening
     users: Users = field(default_factory=Users, compare=False, repr=False)
 
     @property
@@ -70,17 +85,26 @@ def read_manifest(path: Path) -> Bundle:
     return opened
 
 
-def open_model(path: Path, open_engine: Callable[[Bundle], Engine]) -> ServedModel:
-    """Open, warm up and time the bundle in a folder ``<model>/<version>``. Raises BundleError or EngineError."""
+def open_model(
+    path: Path, open_engine: Callable[[Bundle], Engine], check: Callable[[], None] = lambda: None
+) -> ServedModel:
+    """Open, warm up and time the bundle in a folder ``<model>/<version>``. Raises BundleError or EngineError.
+
+    ``check`` is called between runs; what it raises ends the loading.
+    """
+    began = time.perf_counter()
     opened = read_manifest(path)
+    read = time.perf_counter()
     engine = open_engine(opened)
+    compiled = time.perf_counter()
     try:
-        _warm_up(engine, opened.manifest)
-        seconds = {t: _time(engine, opened.manifest, t) for t in opened.manifest.timesteps}
+        _warm_up(engine, opened.manifest, check)
+        seconds = {t: _time(engine, opened.manifest, t, check) for t in opened.manifest.timesteps}
     except BaseException:
         engine.close()
         raise
-    return ServedModel(opened.manifest.name, int(path.name), opened.manifest, engine, seconds)
+    opening = Opening(read - began, compiled - read, time.perf_counter() - compiled)
+    return ServedModel(opened.manifest.name, int(path.name), opened.manifest, engine, seconds, opening)
 
 
 def rest(seconds: float, activity: Callable[[], int], sleep: Callable[[float], None] = time.sleep) -> None:
@@ -98,20 +122,22 @@ def rest(seconds: float, activity: Callable[[], int], sleep: Callable[[float], N
         quiet = quiet + _NAP_S if seen == before else 0.0
 
 
-def _warm_up(engine: Engine, manifest: Manifest) -> None:
+def _warm_up(engine: Engine, manifest: Manifest, check: Callable[[], None]) -> None:
     """Run every budget in every bucket once, so that no request meets a cold path."""
     for timesteps in manifest.timesteps:
         for size in engine.batch_sizes:
+            check()
             engine.run(np.zeros((size, *manifest.input.shape), np.float32), timesteps)
 
 
-def _time(engine: Engine, manifest: Manifest, timesteps: int) -> dict[int, float]:
+def _time(engine: Engine, manifest: Manifest, timesteps: int, check: Callable[[], None]) -> dict[int, float]:
     """Median seconds of a single image and of a batch that fills the largest bucket."""
     medians = {}
     for size, runs in ((engine.batch_sizes[-1], _TIMED_RUNS[1]), (1, _TIMED_RUNS[0])):
         images = np.zeros((size, *manifest.input.shape), np.float32)
         times = []
         for _ in range(runs):
+            check()
             began = time.perf_counter()
             engine.run(images, timesteps)
             times.append(time.perf_counter() - began)

@@ -53,7 +53,7 @@ class Pass:
     outputs: their rows only.
     probabilities: float64 [m, classes], softmax(logits / temperature of the budget).
     energies: an estimate for each.
-    queue_s, compute_s, batch_size: see `service.scheduler.BatchResult`.
+    began, queue_s, compute_s, batch_size: see `service.scheduler.BatchResult`.
     """
 
     rows: npt.NDArray[np.intp]
@@ -62,6 +62,7 @@ class Pass:
     outputs: Outputs
     probabilities: npt.NDArray[np.float64]
     energies: Sequence[Energy]
+    began: float
     queue_s: float
     compute_s: float
     batch_size: int
@@ -116,6 +117,7 @@ async def _pass(
         outputs=result.outputs,
         probabilities=_softmax(result.outputs.logits, budget.temperature),
         energies=account.estimate_batch(result.outputs.spikes, result.outputs.synops),
+        began=result.began,
         queue_s=result.queue_s,
         compute_s=result.compute_s,
         batch_size=result.batch_size,

@@ -58,31 +58,43 @@ class Peers:
         if self._own:
             self._own.unlink(missing_ok=True)
 
+    @property
+    def folder(self) -> Path | None:
+        """Where they meet."""
+        return self._folder
+
     async def ask(self, call: str, *, timeout_s: float, strict: bool = True, **arguments: Any) -> list[Any]:
         """What each of the others that are alive answers, asked one after the other.
 
         So while one does what takes it long, the rest serve. Once all were asked, raises PeerError where one failed or
         took more than ``timeout_s``; unless ``strict``, such a one is passed over.
         """
-        answers, errors = [], []
-        for path in sorted(self._folder.glob(f"*{_SUFFIX}")) if self._folder else ():
-            if path == self._own:
-                continue
-            try:
-                async with asyncio.timeout(timeout_s):
-                    answer = await _ask(path, {"call": call, **arguments})
-            except (ConnectionRefusedError, FileNotFoundError):
-                path.unlink(missing_ok=True)  # it is gone, or just going
-            except (OSError, ValueError) as error:  # TimeoutError is an OSError; ValueError: it ended in mid-answer
-                errors.append(f"worker {path.stem} did not answer: {error!r}")
-            else:
-                if "error" in answer:
-                    errors.append(answer["error"])
-                else:
-                    answers.append(answer["result"])
+        told = [await self._ask(path, timeout_s, {"call": call, **arguments}) for path in self._others()]
+        errors = [answer for answer in told if isinstance(answer, PeerError)]
         if errors and strict:
-            raise PeerError("; ".join(errors))
-        return answers
+            raise PeerError("; ".join(map(str, errors)))
+        return [answer["result"] for answer in told if isinstance(answer, dict)]
+
+    async def ask_together(self, call: str, *, timeout_s: float) -> list[Any]:
+        """What each of the others answers within so long, asked all at once; who does not is passed over."""
+        told = await asyncio.gather(*(self._ask(path, timeout_s, {"call": call}) for path in self._others()))
+        return [answer["result"] for answer in told if isinstance(answer, dict)]
+
+    def _others(self) -> list[Path]:
+        """The sockets of the others."""
+        return sorted(set(self._folder.glob(f"*{_SUFFIX}")) - {self._own}) if self._folder else []
+
+    async def _ask(self, path: Path, timeout_s: float, message: Mapping[str, Any]) -> dict[str, Any] | PeerError | None:
+        """What one answers, under ``result``, or why it does not; None where it is gone."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await _ask(path, message)
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)  # it is gone, or just going
+            return None
+        except (OSError, ValueError) as error:  # TimeoutError is an OSError; ValueError: it ended in mid-answer
+            return PeerError(f"worker {path.stem} did not answer: {error!r}")
+        return PeerError(answer["error"]) if "error" in answer else answer
 
     @contextlib.asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:

@@ -136,6 +136,8 @@ def _decoded(image: ImageFile.ImageFile, spec: InputSpec) -> Image.Image:
         least = ink.WORKING_SIDE if spec.picture.method == "ink" else _DRAFT * max(spec.height, spec.width)
         image.draft(None, (least, least))
         image.load()
+        if image.mode in ("P", "PA") and image.palette is None:
+            raise ValueError("the palette is missing")
     except AnimatedPicture:
         raise
     except Exception as error:  # as in open_picture

@@ -6,12 +6,14 @@
     - UnreadablePicture
     - AnimatedPicture
     - CannotLoad
+    - UnreadableRequest
   - Unauthorized               401
   - Forbidden                  403
   x NotFound                   404
     - UnknownModel
     - UnknownVersion
   - MethodNotAllowed           405
+  - RequestTimeout             408
   x TooLarge                   413
     - BodyTooLarge
     - TooManyImages
@@ -26,6 +28,9 @@
   x TooManyRequests            429
     - QueueFull
     - TooBusy
+    - TooManyConcurrent
+    - NoRoomForBody
+  - HeaderTooLarge             431
   - InternalError              500
   - NotReady                   503
   - DeadlinePassed             504
@@ -73,6 +78,11 @@ class Problem(Exception):
         """A URI that names the kind of problem, for programs to tell problems of one status apart."""
         return f"urn:problem-type:lmht:{self.slug}"
 
+    @property
+    def reason(self) -> str:
+        """The same as a label."""
+        return self.slug.replace("-", "_")
+
 
 class BadRequest(Problem):
     """400: the request could not be read."""
@@ -102,6 +112,12 @@ class CannotLoad(BadRequest):
     """What the repository holds cannot be served."""
 
     slug, title = "cannot-load", "The model cannot be loaded"
+
+
+class UnreadableRequest(BadRequest):
+    """What came is no HTTP."""
+
+    slug, title = "unreadable-request", "The request cannot be read"
 
 
 class Unauthorized(Problem):
@@ -141,6 +157,15 @@ class MethodNotAllowed(Problem):
     """405: the address exists, the method does not go with it."""
 
     status, slug, title = 405, "method-not-allowed", "Method not allowed"
+
+
+class RequestTimeout(Problem):
+    """408: the client took too long to send its request; nothing was wrong with it so far."""
+
+    status, slug, title = 408, "request-timeout", "The request took too long to arrive"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"connection": "close"})
 
 
 class TooLarge(Problem):
@@ -225,6 +250,24 @@ class TooBusy(TooManyRequests):
     """What is ahead in the queue leaves no time to meet the deadline."""
 
     slug, title = "too-busy", "Too busy to meet the deadline"
+
+
+class TooManyConcurrent(TooManyRequests):
+    """As many requests are under way as are taken at once."""
+
+    slug, title = "too-many-concurrent", "Too many requests at once"
+
+
+class NoRoomForBody(TooManyRequests):
+    """Other requests' bodies take all the memory that there is for them."""
+
+    slug, title = "no-room-for-body", "No room for the body"
+
+
+class HeaderTooLarge(Problem):
+    """431: more or larger headers than are taken."""
+
+    status, slug, title = 431, "header-too-large", "The headers are too large"
 
 
 class InternalError(Problem):

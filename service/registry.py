@@ -37,6 +37,10 @@ class NotReady(Exception):
     """The model, or the whole server, cannot answer now."""
 
 
+class Stopping(Exception):
+    """A model was not loaded, since the server is about to end."""
+
+
 class LoadFailed(Exception):
     """Not everything that was asked for could be loaded."""
 
@@ -72,6 +76,7 @@ class Registry:
         drained: returns once nothing of a model, which is no longer served, waits for its engine or runs.
         on_change: called on the loop after every change.
         patience_s: how long a change waits for models that it replaced to be closed; they are in any case, later.
+        on_failed: called on the loop with each ``name/version`` that could not be loaded.
     """
 
     def __init__(
@@ -82,8 +87,10 @@ class Registry:
         drained: Callable[[ServedModel], Awaitable[None]] = _nothing,
         on_change: Callable[[], None] = lambda: None,
         patience_s: float = 30.0,
+        on_failed: Callable[[str], None] = lambda key: None,
     ) -> None:
         self._on_ready = on_ready
+        self._on_failed = on_failed
         self._drained = drained
         self._on_change = on_change
         self._patience_s = patience_s
@@ -95,6 +102,7 @@ class Registry:
         self._leaving: dict[asyncio.Task[None], ServedModel] = {}
         self._changing = asyncio.Lock()
         self._loaded = False
+        self._stopping = False
         self._closed = False
 
     # --- Looking up ------------------------------------------------------------------------------------------------
@@ -182,9 +190,9 @@ class Registry:
             findings = [f for f in await self._survey(only, log=True) if chosen is None or f.key in chosen]
             self._note_problems(findings)
             for entry in _entries(findings):
-                if not self._closed:
+                if not self._stopping:
                     await self._load(entry)
-            self._loaded = not self._closed
+            self._loaded = not self._stopping
             self._on_change()
 
     async def load(self, name: str, version: int | None = None) -> list[Status]:
@@ -196,8 +204,7 @@ class Registry:
         Raises UnknownModel, UnknownVersion, NotReady once closed, and LoadFailed where a version cannot be loaded.
         """
         async with self._changing:
-            if self._closed:
-                raise NotReady("the server is stopping")
+            self._check_open()
             findings = [f for f in await self._survey(name) if f.name == name]
             if not findings:
                 raise UnknownModel(f"no repository has a model {name[:64]!r}")
@@ -212,6 +219,7 @@ class Registry:
             gone = set(self.versions(name)) - {entry.version for entry in entries} if version is None else ()
             for entry in entries:
                 await self._load(entry)
+            self._check_open()
             await self._let_go(self._remove(name, gone))
             self._on_change()
             # What is no version at all, such as somebody's backup, stands in the way of nothing that is one.
@@ -240,15 +248,28 @@ class Registry:
             self._on_change()
         return await self.index(name)
 
+    def stop_loading(self) -> None:
+        """Load nothing more; what is being loaded ends where it may, and is not served."""
+        self._stopping = True
+
+    def check_going_on(self) -> None:
+        """For where loading may end; called in its thread. Raises Stopping."""
+        if self._stopping:
+            raise Stopping
+
     async def close(self) -> None:
         """Serve nothing any more and close the engines; no run may be under way."""
-        self._closed, self._loaded = True, False
+        self._stopping, self._closed, self._loaded = True, True, False
         served, self._models = self.models(), {}
         leaving, self._leaving = self._leaving, {}
         for task in leaving:
             task.cancel()
         for model in [*served, *leaving.values()]:
             await asyncio.to_thread(model.engine.close)
+
+    def _check_open(self) -> None:
+        if self._stopping:
+            raise NotReady("the server is stopping")
 
     async def _survey(self, only: str | None = None, *, log: bool = False) -> list[Finding]:
         def hidden(entry: Entry, owner: Path) -> None:
@@ -265,12 +286,16 @@ class Registry:
             if served and (await asyncio.to_thread(read_manifest, entry.path)).manifest == served.manifest:
                 self._failures.pop(entry.key, None)
                 return
-            model = await asyncio.to_thread(open_model, entry.path, self._open_engine)
+            model = await asyncio.to_thread(open_model, entry.path, self._open_engine, self.check_going_on)
+        except Stopping:
+            _log.info("%s is not loaded: the server is stopping", entry.key)
         except (BundleError, EngineError) as error:
             self._failures[entry.key] = str(error)
+            self._on_failed(entry.key)
         except Exception as error:  # one model, however broken, must not keep the others from being served
             _log.exception("loading %s failed", entry.key)
             self._failures[entry.key] = repr(error)
+            self._on_failed(entry.key)
         else:
             await self._put(model)
         finally:

@@ -5,25 +5,32 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import resource
 import signal
 import socket
 import tempfile
 from collections.abc import Iterator
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
-from uvicorn.supervisors import Multiprocess
 
-from service.app import create_app
+from service import logs
+from service.app import Services, create_app
+from service.lifecycle import SIGNALS, Server
 from service.peers import Peers
 from service.settings import Settings
+from service.supervisor import BEAT, Supervisor, WorkerFailed
+from service.transports.connections import ConnectionLimits, Connections
+from service.transports.protocol import Reader
 
 _BACKLOG = 2048
-# A worker that does not answer its supervisor for so long is replaced; it may be compiling a large model.
-_WORKER_PATIENCE_S = 60
+# Beside connections: libraries and models, worker processes, the log.
+_OTHER_FILES = 256
+# Less is no server.
+_FEWEST_CONNECTIONS = 64
 
 
 class ServerError(Exception):
@@ -33,32 +40,106 @@ class ServerError(Exception):
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, and return once what was under way has been answered. Raises ServerError."""
     several = settings.workers > 1
+    for number in SIGNALS:  # until there is a server that has something to finish
+        signal.signal(number, _end)
+    wanted, settings = settings.max_connections, _within_open_files(settings)
     with _listen(settings.host, settings.port) as listener, _meeting(several) as folder:
         _start_log(settings)
+        if settings.max_connections < wanted:
+            logging.getLogger("lmht").warning(
+                "the system allows few open files (ulimit -Hn): at most %d connections, of which %d requests",
+                settings.max_connections,
+                settings.max_concurrent_requests,
+            )
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         logging.getLogger("lmht").info("serving on http://%s:%d, described at /docs", shown, port)
-        config = uvicorn.Config(
-            partial(_make_app, settings, folder),
-            factory=True,
-            workers=settings.workers,
-            http="httptools",
-            loop="auto",
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=settings.access_log,
-            server_header=False,
-            timeout_graceful_shutdown=settings.drain_s,
-            timeout_worker_healthcheck=_WORKER_PATIENCE_S,
-        )
-        if several:
-            Multiprocess(config, [listener]).run()
+        if not several:
+            _serve(settings, listener)
             return
-        # After a shutdown uvicorn raises the signal once more for whoever handled it before: here a regular end.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _end)
-        uvicorn.Server(config).run(sockets=[listener])
+        try:
+            Supervisor(settings.workers, partial(_work, settings, folder), listener).run()
+        except WorkerFailed as error:
+            raise ServerError(str(error)) from error
+
+
+def _work(settings: Settings, folder: Path | None, listener: socket.socket, pipe: Connection) -> None:
+    """One of several workers."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everybody; it is the supervisor's
+    _start_log(settings)
+    _serve(settings, listener, folder, pipe)
+
+
+def _serve(
+    settings: Settings, listener: socket.socket, folder: Path | None = None, pipe: Connection | None = None
+) -> None:
+    """Serve from this process, which may be one of several: those meet in a folder, and have a supervisor."""
+    app = create_app(settings, on_change=_settle_memory, peers=Peers(folder))
+    services: Services = app.state.services
+    limits = ConnectionLimits(
+        connections=settings.max_connections,
+        header_bytes=settings.max_header_bytes,
+        headers=settings.max_headers,
+        header_timeout_s=settings.header_timeout_s,
+        write_timeout_s=settings.write_timeout_s,
+    )
+    connections = Connections(limits, lambda problem: services.metrics.refused(problem.reason))
+    config = uvicorn.Config(
+        app,
+        http=partial(Reader, connections),  # type: ignore[arg-type]  # any maker of protocols does
+        loop="auto",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=settings.keep_alive_s,
+    )
+
+    def beat() -> None:
+        try:
+            if pipe is not None:
+                pipe.send_bytes(BEAT)
+        except OSError:
+            server.leave()  # without its supervisor it would be in nobody's hands
+
+    server = Server(
+        config,
+        services,
+        connections,
+        delay_s=settings.shutdown_delay_s,
+        drain_s=settings.drain_s,
+        worker=pipe is not None,
+        on_tick=beat,
+    )
+    server.run(sockets=[listener])
+
+
+def _within_open_files(settings: Settings) -> Settings:
+    """Let this process, and those that it starts, open as many files as its connections need.
+
+    Where the system allows fewer, the settings with as many connections as fit; those that were asked for by name must
+    fit. Raises ServerError.
+    """
+    needed = settings.max_connections + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        connections = hard - _OTHER_FILES
+        # Fewer than connections, so that a probe finds one that is idle to take the place of.
+        fitting = {"max_connections": connections, "max_concurrent_requests": connections // 4 * 3}
+        fitting = {name: count for name, count in fitting.items() if count < getattr(settings, name)}
+        if connections < _FEWEST_CONNECTIONS or settings.model_fields_set & set(fitting):
+            raise ServerError(
+                f"LMHT_MAX_CONNECTIONS of {settings.max_connections}, LMHT_MAX_CONCURRENT_REQUESTS of "
+                f"{settings.max_concurrent_requests} among them, needs {needed} open files, and the system allows "
+                f"{hard} (ulimit -Hn)"
+            )
+        settings, needed = settings.model_copy(update=fitting), hard
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    return settings
 
 
 @contextlib.contextmanager
@@ -77,15 +158,10 @@ def _meeting(several: bool) -> Iterator[Path | None]:
         yield Path(name)
 
 
-def _make_app(settings: Settings, folder: Path | None) -> FastAPI:
-    """The app of this process, which may be one of several workers."""
-    _start_log(settings)
-    return create_app(settings, on_change=_settle_memory, peers=Peers(folder))
-
-
 def _start_log(settings: Settings) -> None:
-    process = " [%(process)d]" if settings.workers > 1 else ""
-    logging.basicConfig(level=settings.log_level.upper(), format=f"%(levelname)s:    {process} %(message)s")
+    logs.start(settings.log_level, settings.log_format, processes=settings.workers > 1)
+    # It warns of each form that is not one, which is for the client to know.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 def _settle_memory() -> None:

@@ -7,6 +7,7 @@ both are there, ``LMHT_PORT`` wins. An unusable value raises `SettingsError`, wh
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,6 +20,7 @@ from service import keys
 
 _PREFIX = "LMHT_"
 MIB = 1024 * 1024
+_TRACING_MODULES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
 
 
 class SettingsError(Exception):
@@ -53,7 +55,19 @@ class Settings(BaseSettings):
         "itself is the limit.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level to log.")
-    access_log: bool = Field(False, description="Whether to log one line for each request.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Whether a line of the log is text for people or a JSON object for programs."
+    )
+    log_requests: float = Field(
+        0.0, ge=0, le=1, description="Share of requests that are logged, one line each; answers of 5xx are logged too."
+    )
+    log_slow_ms: float | None = Field(
+        None, ge=0, description="Requests that take longer are logged, whatever the share; unset, none for that."
+    )
+    tracing: bool = Field(
+        False,
+        description="Whether to send spans by OpenTelemetry, of the extra 'otel', as its OTEL_* variables say.",
+    )
     admin_token: SecretStr | None = Field(
         None,
         min_length=8,
@@ -117,7 +131,50 @@ class Settings(BaseSettings):
         description="Most pixels that a request's pictures may have together, by their headers.",
     )
     max_images: int = Field(64, ge=1, le=4096, description="Most images of one request.")
-    drain_s: int = Field(30, ge=0, le=3600, description="Seconds that requests under way may still take after SIGTERM.")
+    max_concurrent_requests: int = Field(
+        1024,
+        ge=1,
+        le=100_000,
+        description="Most requests to classify that a process has under way at once; probes, metrics and cards are not "
+        "counted.",
+    )
+    max_buffered_bytes: int = Field(
+        256 * MIB,
+        ge=1024,
+        le=2**40,
+        description="Most bytes of request bodies that a process holds at once, decompressed where they were "
+        "compressed; the first 64 KiB of each are not counted.",
+    )
+    max_connections: int = Field(
+        4096,
+        ge=2,
+        le=1_000_000,
+        description="Most connections of a process; the longest idle one makes room. Where not said, fewer if the "
+        "system allows fewer open files.",
+    )
+    max_header_bytes: int = Field(
+        32 * 1024, ge=1024, le=MIB, description="Most bytes of a request's first line and headers."
+    )
+    max_headers: int = Field(100, ge=8, le=10_000, description="Most headers of a request.")
+    header_timeout_s: float = Field(
+        10.0, gt=0, le=3600, description="Seconds that a request's first line and headers may take."
+    )
+    body_timeout_s: float = Field(60.0, gt=0, le=3600, description="Seconds that a request's body may take.")
+    write_timeout_s: float = Field(
+        60.0, gt=0, le=3600, description="Seconds that a client may take to receive what is ready for it."
+    )
+    keep_alive_s: int = Field(
+        75, ge=1, le=3600, description="Seconds that a connection may be idle; more than a proxy in front keeps it."
+    )
+    shutdown_delay_s: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="Seconds after SIGTERM in which /readyz is 503 already, and requests are still taken.",
+    )
+    drain_s: int = Field(
+        30, ge=0, le=3600, description="Seconds that requests under way may still take once no more are taken."
+    )
 
     @field_validator("models", mode="before")
     @classmethod
@@ -136,6 +193,13 @@ class Settings(BaseSettings):
                 raise ValueError(f"{str(folder)!r} is not a folder")
             if not os.access(folder, os.R_OK | os.X_OK):
                 raise ValueError(f"the folder {str(folder)!r} cannot be read")
+        return value
+
+    @field_validator("tracing")
+    @classmethod
+    def _tracing_is_installed(cls, value: bool) -> bool:
+        if value and not all(_is_installed(name) for name in _TRACING_MODULES):
+            raise ValueError("OpenTelemetry is not installed: pip install 'lmht-serve[otel]'")
         return value
 
     @field_validator("api_keys_file")
@@ -165,6 +229,21 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
+    def _room_for_requests(self) -> Self:
+        if self.max_buffered_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"{_PREFIX}MAX_BUFFERED_BYTES of {self.max_buffered_bytes} cannot hold one body of "
+                f"{_PREFIX}MAX_BODY_BYTES, {self.max_body_bytes}"
+            )
+        # Otherwise requests could take all connections, and a probe would find none to take the place of.
+        if self.max_connections <= self.max_concurrent_requests:
+            raise ValueError(
+                f"{_PREFIX}MAX_CONNECTIONS of {self.max_connections} must be more than "
+                f"{_PREFIX}MAX_CONCURRENT_REQUESTS, {self.max_concurrent_requests}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _largest_request_fits(self) -> Self:
         if self.queue_capacity < self.max_images:
             raise ValueError(
@@ -183,6 +262,13 @@ def read_settings(**overrides: Any) -> Settings:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(dict(item)) for item in error.errors())) from error
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package above it
+        return False
 
 
 def _explain(item: dict[str, Any]) -> str:

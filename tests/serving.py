@@ -75,8 +75,8 @@ class RunningApp:
         self.run(wait())
 
     def metric(self, name: str, **labels: str) -> float | None:
-        """A sample of the app's own registry."""
-        return self.services.metrics.registry.get_sample_value(name, labels)
+        """A sample of the app's own metrics."""
+        return self.services.fleet.registry.get_sample_value(name, labels)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -1,4 +1,4 @@
-"""`lmht bench`: engines of one network, interleaved. `http`, `bodies`, `costs` and `overload` are commands below it."""
+"""`lmht bench`: engines of one network, interleaved. Its other subjects are commands below it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ from models.bundle import BundleError
 from models.commands.bench_bodies import bodies
 from models.commands.bench_costs import costs
 from models.commands.bench_http import http
+from models.commands.bench_kernels import kernels
+from models.commands.bench_metering import metering
 from models.commands.bench_overload import overload
+from models.commands.bench_start import start
 from models.commands.progress import bar, console
+from models.commands.shared import numbers
 from models.cpu import available_threads
 from models.machine import describe_machine
 from models.tools import Tools
@@ -35,7 +39,10 @@ bench = typer.Typer(add_completion=False)
 bench.command()(http)
 bench.command()(bodies)
 bench.command()(costs)
+bench.command()(kernels)
+bench.command()(metering)
 bench.command()(overload)
+bench.command()(start)
 
 
 @bench.callback(invoke_without_command=True)
@@ -66,7 +73,7 @@ def engines(
 
     tools: Tools = context.obj
     threads = threads or available_threads()
-    batches = _numbers(batch, "--batch")
+    batches = numbers(batch, "--batch")
     title, networks, budgets, shape, precision = _subject(folder, architecture, parameters, tgim, timesteps)
     cases = [measured.Case(kind, t, size) for kind in networks for t in budgets for size in batches]
     alternatives = []
@@ -114,14 +121,14 @@ def _subject(
         except BundleError as error:
             raise typer.BadParameter(f"{folder}: {error}", param_hint="--bundle") from error
         manifest = bundle.manifest
-        budgets = list(manifest.timesteps) if timesteps is None else _numbers(timesteps, "--timesteps")
+        budgets = list(manifest.timesteps) if timesteps is None else numbers(timesteps, "--timesteps")
         if missing := set(budgets) - set(manifest.timesteps):
             raise typer.BadParameter(
                 f"the bundle has no budget of {min(missing)}; there are {', '.join(map(str, manifest.timesteps))}",
                 param_hint="--timesteps",
             )
         return manifest.name, {manifest.tgim: network}, budgets, manifest.input.shape, manifest.budgets[0].precision
-    budgets = _numbers(timesteps or "1,4,8", "--timesteps")
+    budgets = numbers(timesteps or "1,4,8", "--timesteps")
     try:
         own = json_format.loads(parameters)
         if not isinstance(own, dict):
@@ -134,16 +141,6 @@ def _subject(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     return f"{architecture}, random weights", networks, budgets, (3, 32, 32), "int8"
-
-
-def _numbers(text: str, option: str) -> list[int]:
-    try:
-        numbers = sorted({int(part) for part in text.split(",")})
-        if numbers[0] < 1:
-            raise ValueError
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} are not whole numbers separated by commas", param_hint=option) from error
-    return numbers
 
 
 def _print(comparison: Comparison, cases: list[Case], memory: list[Growth]) -> None:

@@ -94,6 +94,7 @@ class Scheduler:
         self._costs = CostModel()
         forecast = Forecast(self._costs, overload, concurrency)
         self._load = OfferedLoad()
+        self._forecast = forecast
         self._policy = BudgetPolicy(self._costs, forecast, self._load, overload)
         self._admission = Admission(
             self._costs,
@@ -112,6 +113,11 @@ class Scheduler:
     def queued_images(self) -> int:
         """Images that wait."""
         return self._queue.images
+
+    @property
+    def queued_s(self) -> float:
+        """Seconds of work that wait, as predicted; what `Limits.capacity_s` bounds."""
+        return self._forecast.drain_s(self._queue)
 
     @property
     def running_images(self) -> int:
@@ -198,6 +204,11 @@ class Scheduler:
             )
         )
 
+    def give_up(self) -> None:
+        """Take nothing new, and fail what has not begun with Closed."""
+        self._closed = True
+        self._fail_waiting(Closed("the scheduler closed before the request's turn"))
+
     async def close(self) -> None:
         """Take nothing new, and return once everything that was accepted is answered.
 
@@ -208,7 +219,7 @@ class Scheduler:
         try:
             await self._until(lambda: bool(self._queue or self._running))
         finally:
-            self._fail_waiting(Closed("the scheduler closed before the request's turn"))
+            self.give_up()
             self._runner.close()
 
     async def _until(self, busy: Callable[[], bool]) -> None:
@@ -332,6 +343,7 @@ def _share(batch: Batch, request: Request, run: Run, rows: slice) -> BatchResult
         outputs,
         batch.timesteps,
         batch.reason_of(request),
+        began=run.began,
         queue_s=run.began - request.arrived,
         compute_s=run.ended - run.began,
         batch_size=batch.size,

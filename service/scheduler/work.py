@@ -21,13 +21,14 @@ class BatchResult:
     """One request's share of a batch.
 
     ``outputs`` has this request's rows only; ``timesteps`` is the budget that was run, and ``reason`` why that one.
-    ``queue_s`` is from submission until the engine began, ``compute_s`` the engine's time for the whole batch,
-    ``batch_size`` that batch's images.
+    ``began`` is when the engine began, in the scheduler's clock; ``queue_s`` is from submission until then,
+    ``compute_s`` the engine's time for the whole batch, ``batch_size`` that batch's images.
     """
 
     outputs: Outputs
     timesteps: int
     reason: Reason
+    began: float
     queue_s: float
     compute_s: float
     batch_size: int

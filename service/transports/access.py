@@ -27,10 +27,14 @@ class Access:
         self._keys = keys.read(settings.api_keys_file) if settings.api_keys_file else ()
         self._token = settings.admin_token.get_secret_value().encode() if settings.admin_token else None
 
-    def may_classify(self, headers: Headers) -> None:
-        """Raises Unauthorized without one of the keys, where there are any."""
-        if self._keys and keys.owner(self._keys, _credential(headers, b"x-api-key")) is None:
+    def may_classify(self, headers: Headers) -> str | None:
+        """Whose key a request has, None where there are no keys. Raises Unauthorized without one of them."""
+        if not self._keys:
+            return None
+        owner = keys.owner(self._keys, _credential(headers, b"x-api-key"))
+        if owner is None:
             raise Unauthorized("a valid API key is needed, as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
+        return owner
 
     def may_change(self, scope: Scope) -> None:
         """Raises Unauthorized without the token, where there is one, and else Forbidden but from this machine."""

@@ -5,6 +5,7 @@ A body may be compressed; its limit holds before and after.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import zlib
@@ -19,7 +20,14 @@ from starlette.types import Receive
 from service import options
 from service.handler import Instances, Pictures
 from service.options import Options
-from service.problems import BodyTooLarge, InvalidInstances, InvalidOption, UnreadableBody, UnsupportedMediaType
+from service.problems import (
+    BodyTooLarge,
+    InvalidInstances,
+    InvalidOption,
+    RequestTimeout,
+    UnreadableBody,
+    UnsupportedMediaType,
+)
 from service.transports.forms import parse_form
 
 T = TypeVar("T")
@@ -106,10 +114,19 @@ def decoded(body: bytes, encoding: str, limit_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-async def read_body(receive: Receive, declared_bytes: int | None, limit_bytes: int) -> bytes:
-    """The whole body, reading no further than the limit. Raises BodyTooLarge and ClientGone.
+async def read_body(
+    receive: Receive,
+    declared_bytes: int | None,
+    limit_bytes: int,
+    timeout_s: float,
+    hold: Callable[[int], None] = lambda size: None,
+) -> bytes:
+    """The whole body, reading no further than the limit.
 
-    ``declared_bytes``, the Content-Length, can only make the refusal earlier: it may lie or be absent.
+    ``declared_bytes``, the Content-Length, can only make the refusal earlier: it may lie or be absent. ``hold`` is told
+    of each piece's bytes before they are kept, and what it raises ends the reading.
+
+    Raises BodyTooLarge, RequestTimeout and ClientGone.
     """
     # Without closing, the server would go on reading what is refused, to keep the connection usable.
     too_large = BodyTooLarge(f"the body has more than {limit_bytes} bytes", headers={"connection": "close"})
@@ -117,17 +134,22 @@ async def read_body(receive: Receive, declared_bytes: int | None, limit_bytes: i
         raise too_large
     chunks: list[bytes] = []
     size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit_bytes:
-            raise too_large
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size > limit_bytes:
+                    raise too_large
+                hold(len(chunk))
+                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    except TimeoutError as error:
+        raise RequestTimeout(f"the body was not here after {timeout_s:g} s") from error
 
 
 async def parse(

@@ -17,26 +17,38 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.handler import Handler
+from service.handler import Classification, ClassifyRequest, Handler, Instances, Pictures
 from service.metrics import CLIENT_GONE, Metrics
-from service.problems import Problem, UnknownVersion
+from service.observing import Observation, Observer, Outcome
+from service.options import Options
+from service.problems import NotReady, Problem, UnknownVersion
 from service.settings import Settings
 from service.transports import errors
 from service.transports.access import Access
+from service.transports.asked import asked
 from service.transports.bodies import ClientGone, Head, decoded, read_body, read_head
+from service.transports.room import Place, Room
 
 T = TypeVar("T")
 # Watching a connection takes a twentieth of a small model's request; most are answered before it begins.
 _WATCH_AFTER_S = 0.005
+# Of a name that a client makes up, as much is logged.
+_NAME_CHARACTERS = 64
 
 
 @dataclass
 class Exchange:
-    """One request under way; its id is known for good only once the options are read."""
+    """One request under way; its id is known for good only once the options are read.
+
+    ``caller`` is whose API key it has, ``images`` how many, ``answer`` what it got: each from when it is known.
+    """
 
     scope: Scope
     arrived: float
     id: str
+    caller: str | None = None
+    images: int | None = None
+    answer: Classification | None = None
 
     @property
     def model(self) -> str:
@@ -59,15 +71,26 @@ class Reply:
 
 
 class Endpoint(ABC):
-    """`POST` to one of ``paths``, which have ``{model}`` and may have ``{version}``."""
+    """`POST` to one of two ``paths``, which have ``{model}``, the second ``{version}`` too."""
 
-    paths: tuple[str, ...]
+    paths: tuple[str, str]
 
-    def __init__(self, handler: Handler, metrics: Metrics, settings: Settings, access: Access) -> None:
+    def __init__(
+        self, handler: Handler, metrics: Metrics, settings: Settings, access: Access, observer: Observer, room: Room
+    ) -> None:
         self.handler = handler
+        self._room = room
+        self._observer = observer
         self._metrics = metrics
         self._settings = settings
         self._access = access
+
+    async def classify(self, exchange: Exchange, images: Pictures | Instances, options: Options) -> Classification:
+        """What the handler answers to a request that was read. Raises a `Problem`."""
+        request = ClassifyRequest(exchange.model, exchange.version, images, options, exchange.id, exchange.arrived)
+        exchange.images = request.count
+        exchange.answer = await self.handler.classify(request)
+        return exchange.answer
 
     @abstractmethod
     async def reply(self, exchange: Exchange, head: Head, body: bytes) -> Reply:
@@ -83,34 +106,50 @@ class Endpoint(ABC):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; where the client has gone away, nothing is sent."""
-        exchange = Exchange(scope, time.perf_counter(), errors.request_id(scope["headers"]))
-        code, reason = CLIENT_GONE, "client_gone"
+        identity = scope.pop(errors.ID, None) or errors.request_id(scope["headers"])
+        exchange = Exchange(scope, time.perf_counter(), identity)
+        seen = self._observer.begin(exchange.arrived, scope["headers"], self._route(exchange))
+        code, reason, unforeseen = CLIENT_GONE, "client_gone", None
+        self._metrics.began()
         try:
-            answer = await self._answer(exchange, receive)
-            code, reason = 200, ""
-            await _send(send, exchange.id, answer)
+            with self._room.enter() as place:
+                answer = await self._answer(exchange, receive, place)
+                code, reason = 200, ""
+                await _send(send, exchange.id, answer, seen.headers)
         except ClientGone:
             pass  # counted below
-        except Exception as error:  # an engine may fail in any way, and the client still gets a problem
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError):
+                if not self.handler.draining:
+                    raise
+                error = NotReady("the server is shutting down")  # there was no more time to wait for it
+            # An engine may fail in any way, and the client still gets a problem.
             problem = errors.as_problem(error, exchange.id)
             response = self.problem(problem, exchange.id)
-            code, reason = response.status_code, problem.slug.replace("-", "_")
+            response.raw_headers.extend(seen.headers)
+            code, reason = response.status_code, problem.reason
+            unforeseen = None if problem is error else error
             await response(scope, receive, send)
         finally:
             self._metrics.answered(exchange.model, code, reason)
+            self._observer.end(seen, code, lambda ended: _outcome(exchange, seen, code, reason, unforeseen, ended))
 
-    async def _answer(self, exchange: Exchange, receive: Receive) -> Reply:
+    def _route(self, exchange: Exchange) -> str:
+        return self.paths["version" in exchange.scope["path_params"]]
+
+    async def _answer(self, exchange: Exchange, receive: Receive, place: Place) -> Reply:
         headers, limit = exchange.scope["headers"], self._settings.max_body_bytes
-        self._access.may_classify(headers)
+        exchange.caller = self._access.may_classify(headers)
         head = read_head(headers)
-        body = await read_body(receive, head.length, limit)
-        return await _unless_gone(receive, self._reply(exchange, head, body, limit))
+        body = await read_body(receive, head.length, limit, self._settings.body_timeout_s, place.hold)
+        return await _unless_gone(receive, self._reply(exchange, head, body, limit, place))
 
-    async def _reply(self, exchange: Exchange, head: Head, body: bytes, limit: int) -> Reply:
+    async def _reply(self, exchange: Exchange, head: Head, body: bytes, limit: int, place: Place) -> Reply:
         # Before the body is looked at: who misspelt the model's name is told so.
         self.handler.find(exchange.model, exchange.version)
         if head.encoding:
             body = await self.handler.in_thread(lambda: decoded(body, head.encoding, limit))
+            place.hold(len(body))
         return await self.reply(exchange, head, body)
 
 
@@ -185,9 +224,31 @@ async def _unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
             watcher.cancel()
 
 
-async def _send(send: Send, identity: str, answer: Reply) -> None:
+def _outcome(
+    exchange: Exchange, seen: Observation, code: int, reason: str, error: Exception | None, ended: float
+) -> Outcome:
+    version = exchange.scope["path_params"].get("version")
+    return Outcome(
+        id=exchange.id,
+        trace=seen.trace,
+        asked=asked(exchange.scope),
+        status=code,
+        reason=reason,
+        arrived=exchange.arrived,
+        ended=ended,
+        model=exchange.model[:_NAME_CHARACTERS],
+        version=version and version[:_NAME_CHARACTERS],
+        caller=exchange.caller,
+        images=exchange.images,
+        answer=exchange.answer,
+        error=error,
+    )
+
+
+async def _send(send: Send, identity: str, answer: Reply, more: Sequence[tuple[bytes, bytes]]) -> None:
     headers = [
         *answer.headers,
+        *more,
         (b"content-length", str(len(answer.body)).encode("ascii")),
         (b"x-request-id", identity.encode("ascii")),
     ]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import orjson
 from fastapi import FastAPI, Request
@@ -16,9 +15,10 @@ from starlette.responses import Response
 from service.problems import InternalError, MethodNotAllowed, NotFound, OtherProblem, Problem, Unprocessable
 
 MEDIA_TYPE = "application/problem+json"
+# Where in its scope a request's id is that was found out already.
+ID = "lmht.id"
 Form = Callable[[Problem, str], Response]
 _ID = re.compile(r"[!-~]{1,128}")
-_log = logging.getLogger("lmht")
 
 
 def is_identity(text: str) -> bool:
@@ -35,14 +35,13 @@ def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 def as_problem(error: Exception, identity: str) -> Problem:
-    """The problem that a client is told of; what was not foreseen is logged and becomes an InternalError."""
+    """The problem that a client is told of; what was not foreseen is an InternalError, and the caller logs it."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, HTTPException):
         return _from_http(error)
     if isinstance(error, RequestValidationError):
         return Unprocessable("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
-    _log.error("request %s failed", identity, exc_info=error)
     return InternalError(f"the request failed through no fault of yours; the log has the cause under {identity}")
 
 
@@ -68,20 +67,21 @@ def response(problem: Problem, identity: str) -> Response:
     return Response(orjson.dumps(document), problem.status, headers(problem, identity), MEDIA_TYPE)
 
 
-def install(app: FastAPI, others: Mapping[str, Form]) -> None:
-    """Answer every error of the app in this form: unknown addresses and wrong methods too.
+def install(app: FastAPI, others: Mapping[str, Form]) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """Answer every error of the app in this form: unknown addresses and wrong methods too. Returns what does it.
 
     ``others`` are the forms of addresses that are, or lie below, certain others.
     """
 
     async def answer(request: Request, error: Exception) -> Response:
-        identity = request_id(request.scope["headers"])
+        identity = request.scope.get(ID) or request_id(request.scope["headers"])
         path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
         form = next((form for prefix, form in others.items() if f"{path}/".startswith(f"{prefix}/")), response)
         return form(as_problem(error, identity), identity)
 
     for kind in (Problem, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, answer)
+    return answer
 
 
 def _from_http(error: HTTPException) -> Problem:

@@ -24,6 +24,7 @@ _PROBLEMS: dict[int, Problem] = {
     400: problems.UnreadablePicture("the picture is damaged or cut short"),
     401: problems.Unauthorized("a valid API key is needed, as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"),
     404: problems.UnknownModel("there is no model 'minst'"),
+    408: problems.RequestTimeout("the body was not here after 60 s"),
     413: problems.BodyTooLarge("the body has more than 16777216 bytes"),
     415: problems.UnsupportedMediaType("a body of type 'text/plain' is not read here"),
     422: problems.InvalidOption(

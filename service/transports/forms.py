@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from python_multipart.exceptions import ParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.problems import TooManyImages, UnreadableBody
@@ -45,7 +45,7 @@ def parse_form(body: bytes, content_type: str, *, file_field: str, max_files: in
             },
         )
         parser.write(body)
-    except ParseError as error:
+    except FormParserError as error:
         raise UnreadableBody(f"the form cannot be read: {error}") from error
     if not reader.ended:
         raise UnreadableBody("the form is cut short")

@@ -17,7 +17,7 @@ from models.bundle import Manifest
 from models.energy import Energy
 from service import pictures
 from service.cards import model_card, model_list
-from service.handler import Classification, ClassifyRequest, Handler
+from service.handler import Classification, Handler
 from service.problems import Problem
 from service.registry import Registry
 from service.schemas import ModelCard, ModelList
@@ -36,10 +36,7 @@ class ClassifyEndpoint(Endpoint):
         query, in_thread = exchange.scope["query_string"], self.handler.in_thread
         parsed = await parse(body, head.content_type, query, self._settings.max_images, in_thread)
         exchange.id = parsed.options.id or exchange.id
-        request = ClassifyRequest(
-            exchange.model, exchange.version, parsed.images, parsed.options, exchange.id, exchange.arrived
-        )
-        return Reply(orjson.dumps(document(await self.handler.classify(request))))
+        return Reply(orjson.dumps(document(await self.classify(exchange, parsed.images, parsed.options))))
 
     def problem(self, problem: Problem, identity: str) -> Response:
         """See `Endpoint`."""

@@ -25,11 +25,13 @@ _ERRORS = {
     400: "The body or a picture cannot be read, or a picture is an animation.",
     401: "A valid API key is needed.",
     404: "The model or the version is unknown.",
+    408: "The body did not arrive in time.",
     413: "The body, the number of images or their pixels exceed what is taken in one request.",
     415: "A body of this kind is not read here.",
     422: "An option is unknown or out of range, no budget could meet the deadline, or `instances` do not fit the "
     "model's input.",
-    429: "The work does not fit the queue now, or could not be done before its deadline.",
+    429: "The work does not fit the queue now, or could not be done before its deadline; or as many requests, or bytes "
+    "of them, are under way as are taken at once.",
     500: "The server's fault; the log has the cause under the request's id.",
     503: "Not ready: still loading, nothing could be loaded, an engine hangs, or shutting down.",
     504: "The deadline has passed.",
@@ -46,6 +48,14 @@ SECURITY: Document = {
 }
 KEY: list[Document] = [{}, {"ApiKey": []}]
 TOKEN: list[Document] = [{}, {"AdminToken": []}]
+# Of an answer to a request to classify.
+HEADERS: Document = {
+    "X-Request-ID": {"schema": {"type": "string"}, "description": "The request's id."},
+    "Traceparent": {
+        "schema": {"type": "string"},
+        "description": "This server's span in the trace of the request's own `traceparent` (W3C Trace Context).",
+    },
+}
 # Describes the operation at an address, given the parameters in it.
 Describe = Callable[[str, list[Document]], Document]
 
@@ -133,7 +143,7 @@ def classify(path: str, parameters: list[Document]) -> Document:
         "responses": {
             "200": {
                 "description": "The classes, their spikes and energy.",
-                "headers": {"X-Request-ID": {"schema": {"type": "string"}, "description": "The request's id."}},
+                "headers": HEADERS,
                 "content": {
                     "application/json": {
                         "schema": {"$ref": _REF.format(model="Classification")},

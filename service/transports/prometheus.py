@@ -17,7 +17,7 @@ def router(fleet: Fleet) -> APIRouter:
         "/metrics",
         summary="Prometheus metrics",
         response_class=PlainTextResponse,
-        responses=openapi.answers("metrics", 503),
+        responses=openapi.answers("metrics"),
     )
     async def exposition(request: Request) -> Response:
         content, media_type = await fleet.exposition(request.headers.get("accept", ""))

@@ -73,7 +73,7 @@ def test_every_error_is_described_as_a_problem(described: dict[str, Any]) -> Non
                 assert response["content"]["application/problem+json"]["example"]["status"] == int(code)
     for path in CLASSIFY:
         codes = set(described["paths"][path]["post"]["responses"])
-        assert codes == {"200", "400", "401", "404", "413", "415", "422", "429", "500", "503", "504"}
+        assert codes == {"200", "400", "401", "404", "408", "413", "415", "422", "429", "500", "503", "504"}
 
 
 def test_what_may_ask_for_a_key_or_the_token_says_so(described: dict[str, Any]) -> None:
@@ -92,7 +92,7 @@ def test_the_examples_are_answers_as_the_schemas_have_them(name: str) -> None:
 
 def test_the_examples_of_problems_are_problems() -> None:
     examples = {name: value for name, value in EXAMPLES.items() if name.startswith("problem-")}
-    assert len(examples) == 10
+    assert len(examples) == 11
     for name, example in examples.items():
         assert schemas.Problem.model_validate(example).status == int(name.removeprefix("problem-"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from service.engines import EngineOptions, open_engine
 from service.peers import Peers
 from service.settings import Settings
 from tests import tiny
+from tests.scrapes import fallen, value
 from tests.serving import RunningApp
 
 CLASSIFY = "/v1/models/tiny/classify"
@@ -29,7 +31,7 @@ class Workers:
         self.repository = repository
         self.apps: list[RunningApp] = []
         self.refuse: set[str] = set()
-        self._meeting, self._monkeypatch = meeting, monkeypatch
+        self.meeting, self._monkeypatch = meeting, monkeypatch
 
     def start(self) -> RunningApp:
         self._monkeypatch.setattr(os, "getpid", lambda: 1000 + len(self.apps))
@@ -40,7 +42,7 @@ class Workers:
                 raise BundleError("no room")
             return open_engine(bundle, OPTIONS)
 
-        app = RunningApp(create_app(Settings(models=(self.repository,)), opened, peers=Peers(self._meeting)))
+        app = RunningApp(create_app(Settings(models=(self.repository,)), opened, peers=Peers(self.meeting)))
         app.__enter__()
         self.apps.append(app)
         return app.ready()
@@ -56,6 +58,16 @@ def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers
     yield found
     for app in found.apps:
         app.__exit__(None, None, None)
+
+
+def scraped(app: RunningApp, name: str, **labels: str) -> float | None:
+    return value(app.get("/metrics").text, name, **labels)
+
+
+def spend_cpu(seconds: float) -> None:
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
 
 
 def versions(app: RunningApp) -> list[str]:
@@ -150,8 +162,55 @@ def test_one_that_hangs_is_no_fault_of_the_client(workers: Workers) -> None:
         raise OSError("not now")
 
     second.run(second.services.fleet._peers.close())
-    second.run(second.services.fleet._peers.listen(dict.fromkeys(("ready", "metrics", "statistics"), fail)))
-    for path in ("/readyz", "/metrics", "/v2/models/tiny/stats", "/v2/models/stats"):
+    second.run(second.services.fleet._peers.listen(dict.fromkeys(("ready", "gauges", "statistics"), fail)))
+    for path in ("/readyz", "/v2/models/tiny/stats", "/v2/models/stats"):
         answer = first.get(path)
         assert answer.status_code == 503
         assert "not now" in answer.text
+
+
+def test_one_that_hangs_is_told_of_by_the_metrics_and_its_counts_are_still_there(workers: Workers) -> None:
+    first, second = workers.start(), workers.start()
+    second.post(CLASSIFY, json=BODY).raise_for_status()
+    assert scraped(first, "lmht_workers_answering") == 2
+
+    async def fail() -> None:
+        raise OSError("not now")
+
+    second.run(second.services.fleet._peers.close())
+    second.run(second.services.fleet._peers.listen({"gauges": fail}))
+    assert scraped(first, "lmht_workers_answering") == 1
+    assert scraped(first, "lmht_requests_total", model="tiny", code="200") == 1
+    assert scraped(first, "lmht_queue_limit_images") == Settings().queue_capacity
+
+
+def test_gauges_are_added_up_but_readiness_is_that_of_whoever_is_not(workers: Workers) -> None:
+    first, second = workers.start(), workers.start()
+    assert scraped(first, "lmht_queue_limit_images") == 2 * Settings().queue_capacity
+    assert scraped(first, "lmht_workers") == 1  # what the setting says, whatever a test starts
+    assert (scraped(second, "lmht_ready"), scraped(second, "lmht_model_ready", model="tiny", version="1")) == (1, 1)
+    first.services.handler.draining = True
+    assert scraped(second, "lmht_ready") == 0
+
+
+def test_what_a_process_counted_stays_when_it_ends(workers: Workers) -> None:
+    first, second = workers.start(), workers.start()
+    for app in (first, second, second):
+        app.post(CLASSIFY, json=BODY).raise_for_status()
+    before = first.get("/metrics").text
+    spend_cpu(0.5)
+    workers.apps.remove(second)
+    second.__exit__(None, None, None)
+    for _ in range(2):
+        assert scraped(first, "lmht_requests_total", model="tiny", code="200") == 3
+        assert scraped(first, "lmht_worker_starts_total") == 2
+    after = first.get("/metrics").text
+    assert fallen(before, after) == []
+    # Here both are one process; each has counted what that spent, up to its end.
+    spent = [value(text, "process_cpu_seconds_total") or 0.0 for text in (before, after)]
+    assert spent[1] - spent[0] >= 2 * 0.475
+    assert len(list(workers.meeting.glob("*.cells"))) == 1  # the second's is added to what is gone
+    third = workers.start()
+    third.post(CLASSIFY, json=BODY).raise_for_status()
+    assert scraped(first, "lmht_requests_total", model="tiny", code="200") == 4
+    assert scraped(third, "lmht_worker_starts_total") == 3

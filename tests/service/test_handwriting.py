@@ -64,7 +64,7 @@ class Writing:
     options: dict[str, int] = field(default_factory=dict)
 
 
-@pytest.fixture(scope="module", params=["numbers", "numbers-factored"])
+@pytest.fixture(scope="module", params=["numbers", pytest.param("numbers-factored", marks=pytest.mark.long)])
 def of_numbers(request: pytest.FixtureRequest) -> Iterator[tuple[Engine, int]]:
     """The engine of a model of two-digit numbers, and its largest budget."""
     opened = bundle.load(ZOO / request.param / "1")

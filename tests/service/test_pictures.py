@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,15 @@ def test_every_format_gives_the_pixels_it_holds(kind: str) -> None:
     data = encode(large(QUARTERS).convert("RGB"), kind)
     corners = read(data)[0, ::3, ::3]
     assert corners == pytest.approx(QUARTERS[::3, ::3] / 255, abs=0.03)
+
+
+def test_colours_out_of_a_palette_that_is_missing_are_unreadable() -> None:
+    whole = encode(Image.fromarray(QUARTERS).convert("P"))
+    at = whole.index(b"PLTE")
+    (length,) = struct.unpack(">I", whole[at - 4 : at])
+    assert read(whole).shape == (1, 4, 4)
+    with pytest.raises(UnreadablePicture):
+        read(whole[: at - 4] + whole[at + 8 + length :])
 
 
 def test_a_picture_of_the_inputs_size_is_taken_exactly() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,15 @@ def test_what_the_command_line_does_not_say_is_left_to_the_environment(monkeypat
         ("LMHT_DEFAULT_TIMESTEPS", "0"),
         ("LMHT_DEFAULT_TIMESTEPS", "1025"),
         ("LMHT_ENERGY_PROFILE", "free"),
+        ("LMHT_LOG_FORMAT", "xml"),
+        ("LMHT_LOG_REQUESTS", "1.5"),
+        ("LMHT_LOG_SLOW_MS", "-1"),
         ("LMHT_MAX_BODY_BYTES", "0"),
         ("LMHT_MAX_PIXELS", "100000000"),
+        ("LMHT_MAX_BUFFERED_BYTES", "16777215"),  # less than LMHT_MAX_BODY_BYTES
+        ("LMHT_MAX_CONNECTIONS", "1024"),  # not more than LMHT_MAX_CONCURRENT_REQUESTS
+        ("LMHT_HEADER_TIMEOUT_S", "0"),
+        ("LMHT_SHUTDOWN_DELAY_S", "-1"),
         ("LMHT_QUEUE_CAPACITY", "63"),  # less than one request's LMHT_MAX_IMAGES
     ],
 )
@@ -84,6 +92,20 @@ def test_an_unusable_value_is_refused_by_the_name_of_its_variable(
     monkeypatch.setenv(variable, value)
     with pytest.raises(SettingsError, match=variable):
         read_settings()
+
+
+@pytest.mark.parametrize("missing", ["opentelemetry.sdk", "opentelemetry.exporter"])
+def test_tracing_that_is_not_installed_is_refused_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    for name in [name for name in sys.modules if f"{name}.".startswith(f"{missing}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)  # as where it is not installed
+    monkeypatch.setenv("LMHT_TRACING", "true")
+    with pytest.raises(SettingsError, match=r"LMHT_TRACING: .*lmht-serve\[otel\]"):
+        read_settings()
+    monkeypatch.setenv("LMHT_TRACING", "false")
+    assert not read_settings().tracing
 
 
 def test_an_unreadable_folder_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ of them in a new random order (`models.bench.harness`).
 | `cores` | who runs where |
 | `ladder` | a small network: where the time of a request goes, and one connection's latency |
 | `large`, `engine` | a network of ResNet-18's size: the server against its own engine |
+| `metering` | the same small network with metrics and without |
 | `report` | tables and JSON |
 
 Servers are started by the command line and spoken to over HTTP: nothing here imports the service.

@@ -21,7 +21,7 @@ from models.bench.http.errors import BenchError
 _HOST = "127.0.0.1"
 _PREFIX = "LMHT_"
 # What the product's server is told whatever the environment says; the others of these are on its command line.
-_OWN = {"LMHT_THREADS": "1", "LMHT_LOG_LEVEL": "info", "LMHT_ACCESS_LOG": "false"}
+_OWN = {"LMHT_THREADS": "1", "LMHT_LOG_LEVEL": "info", "LMHT_LOG_REQUESTS": "0"}
 _ON_THE_COMMAND_LINE = frozenset({"LMHT_MODELS", "LMHT_HOST", "LMHT_PORT"})
 _POLL_S = 0.05
 _END_S = 30.0
@@ -56,6 +56,11 @@ def product(name: str, repository: Path, model: str, timesteps: int) -> Server:
         ready="/readyz",
         variables=_OWN,
     )
+
+
+def own_variables(repository: Path) -> dict[str, str]:
+    """What tells an app of the product, started by `uvicorn`, what `product` says on its command line and besides."""
+    return {**_OWN, "LMHT_MODELS": str(repository)}
 
 
 def passed_on() -> dict[str, str]:
@@ -123,6 +128,15 @@ def ask(server: Server, url: str, picture: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise BenchError(f"{server.name} answers with status {answer.status_code}: {answer.text[:300]}")
     return document
+
+
+def counted(address: str, series: str) -> float:
+    """A sample of a server's `/metrics`. Raises BenchError where there is none."""
+    text = httpx.get(f"{address}/metrics", timeout=60.0).text
+    for line in text.splitlines():
+        if line.startswith(f"{series} "):
+            return float(line.rpartition(" ")[2])
+    raise BenchError(f"{address}/metrics has no {series}")
 
 
 def _await(server: Server, process: subprocess.Popen[bytes], log: Path, deadline: float) -> str:

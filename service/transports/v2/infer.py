@@ -6,7 +6,6 @@ from typing import Any
 
 from starlette.responses import Response
 
-from service.handler import ClassifyRequest
 from service.problems import Problem
 from service.transports import errors
 from service.transports.bodies import QUICK_BYTES, Head
@@ -33,10 +32,7 @@ class InferEndpoint(Endpoint):
         request = work() if json_bytes <= QUICK_BYTES else await self.handler.in_thread(work)
         if request.id is not None and errors.is_identity(request.id):
             exchange.id = request.id
-        classify = ClassifyRequest(
-            exchange.model, exchange.version, request.images, request.options, exchange.id, exchange.arrived
-        )
-        return respond(await self.handler.classify(classify), request)
+        return respond(await self.classify(exchange, request.images, request.options), request)
 
     def problem(self, problem: Problem, identity: str) -> Response:
         """See `Endpoint`."""

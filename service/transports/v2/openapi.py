@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from service.options import Options
 from service.transports.examples import SEVEN_PNG
-from service.transports.openapi import KEY
+from service.transports.openapi import HEADERS, KEY
 from service.transports.v2.requests import OUTPUTS, PRIORITIES
 from service.transports.v2.schemas import Error
 
@@ -21,6 +21,7 @@ _ERRORS = {
     401: ("A valid key or token is needed.", "a valid API key is needed"),
     403: ("Not from here.", "what is served can only be changed from the server's own machine"),
     404: ("The model or the version is unknown.", "there is no model 'minst'"),
+    408: ("The body did not arrive in time.", "the body was not here after 60 s"),
     413: ("More than is taken in one request.", "the body has more than 16777216 bytes"),
     415: ("A body that is encoded in a way not read here.", "a body encoded as 'br' is not read here"),
     429: ("The work does not fit now; `Retry-After` says when to come again.", "the queue has no room for 8 images"),
@@ -28,7 +29,7 @@ _ERRORS = {
     503: ("Not ready: loading, failed or shutting down.", "models are still being loaded"),
     504: ("The deadline has passed.", "the deadline of 5 ms has passed"),
 }
-_INFER_ERRORS = (400, 401, 404, 413, 415, 429, 500, 503, 504)
+_INFER_ERRORS = (400, 401, 404, 408, 413, 415, 429, 500, 503, 504)
 
 
 # A server's own answers for the bundled models, recorded; the tests hold them against what it answers now.
@@ -83,7 +84,7 @@ def infer(path: str, parameters: list[Document]) -> Document:
         "responses": {
             "200": {
                 "description": "The outputs that were asked for.",
-                "headers": {"X-Request-ID": {"schema": {"type": "string"}, "description": "The request's id."}},
+                "headers": HEADERS,
                 "content": {
                     JSON: {"schema": _response(), "example": EXAMPLES["infer"]},
                     BINARY: {"schema": {"type": "string", "format": "binary"}},

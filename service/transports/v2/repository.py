@@ -29,6 +29,7 @@ from service.transports.v2 import openapi, schemas
 
 Body = TypeVar("Body", bound=BaseModel)
 _MAX_BYTES = 64 * 1024
+_TIMEOUT_S = 10.0
 
 
 def router(models: Registry, fleet: Fleet, access: Access) -> APIRouter:
@@ -38,7 +39,7 @@ def router(models: Registry, fleet: Fleet, access: Access) -> APIRouter:
     @api.post(
         "/index",
         summary="Every model in the repositories, and its state",
-        responses=openapi.answers("index", 400, 413),
+        responses=openapi.answers("index", 400, 408, 413),
         openapi_extra=openapi.optional_body(schemas.IndexRequest),
     )
     async def index(request: Request) -> list[RepositoryEntry]:
@@ -51,7 +52,7 @@ def router(models: Registry, fleet: Fleet, access: Access) -> APIRouter:
         summary="Load a model, or bring it up to date",
         description="New and changed versions are opened and warmed up before those that they replace are let go. "
         "Answers once that is so.",
-        responses=openapi.answers("changed", 400, 401, 403, 404, 413, 503),
+        responses=openapi.answers("changed", 400, 401, 403, 404, 408, 413, 503),
         openapi_extra={"security": TOKEN, **openapi.optional_body(schemas.ChangeRequest)},
     )
     async def load(model: str, request: Request) -> list[RepositoryEntry]:
@@ -61,7 +62,7 @@ def router(models: Registry, fleet: Fleet, access: Access) -> APIRouter:
         "/models/{model}/unload",
         summary="Unload a model, or one version of it",
         description="It takes no new requests; answers once those under way are answered and it is closed.",
-        responses=openapi.answers("changed", 400, 401, 403, 404, 413, 503),
+        responses=openapi.answers("changed", 400, 401, 403, 404, 408, 413, 503),
         openapi_extra={"security": TOKEN, **openapi.optional_body(schemas.ChangeRequest)},
     )
     async def unload(model: str, request: Request) -> list[RepositoryEntry]:
@@ -90,10 +91,10 @@ async def _change(
 async def _body(request: Request, kind: type[Body]) -> Body:
     """The body, which may be empty; it is JSON whatever its media type, as the protocol's clients send none.
 
-    Raises BodyTooLarge, UnreadableBody and InvalidOption.
+    Raises BodyTooLarge, RequestTimeout, UnreadableBody and InvalidOption.
     """
     try:
-        content = await read_body(request.receive, None, _MAX_BYTES)
+        content = await read_body(request.receive, None, _MAX_BYTES, _TIMEOUT_S)
     except ClientGone as error:  # who is not there to read this
         raise UnreadableBody("the body has no end") from error
     if not content:

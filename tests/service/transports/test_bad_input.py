@@ -190,6 +190,7 @@ def test_instances_a_rounding_beyond_the_range_are_taken(server: RunningApp) -> 
     [
         ("multipart/form-data", b"--x--", 400),
         ("multipart/form-data; boundary=x", b"", 400),
+        ("multipart/form-data; boundary=" + 300 * "x", b"--" + 300 * b"x" + b"--\r\n", 400),
         ("multipart/form-data; boundary=x", b"junk", 400),
         ("multipart/form-data; boundary=x", b"--x--\r\n", 400),
         ("multipart/form-data; boundary=x", b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\nabc', 400),
