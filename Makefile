@@ -73,7 +73,7 @@ unusable:
 
 # --- What people call --------------------------------------------------------------------------------------------
 
-.PHONY: help serve test test-long format lock image clean
+.PHONY: help serve test test-long loadtest audit sbom format lock image clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -90,6 +90,18 @@ test: $(VENV)/.test ## ruff, mypy, and every quick test under the coverage floor
 test-long: $(VENV)/.test ## the tests that take more than a few seconds each
 	$(PY) -m pytest -m long
 
+# The pictures come from the data sets, which the test environment has.
+loadtest: $(VENV)/.test ## load the bundled models for 10 minutes; reports in .cache/loadtest (ARGS="--window-s 5")
+	@exec $(PY) -m loadtest.locally --output .cache/loadtest $(ARGS)
+
+audit: $(VENV)/.serve ## ask a database of vulnerabilities about what is locked
+	@$(PY) deploy/audit.py
+
+sbom: $(VENV)/.serve ## write bills of materials: .cache/sbom.json, and sbom-serving.json of what the image has
+	@mkdir -p .cache
+	@$(PY) deploy/sbom.py >.cache/sbom.json && $(PY) deploy/sbom.py --serving >.cache/sbom-serving.json
+	@echo "Wrote .cache/sbom.json and .cache/sbom-serving.json"
+
 format: $(VENV)/.test ## let ruff format the code and mend what it can
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
@@ -103,7 +115,10 @@ lock: $(VENV)/pyvenv.cfg ## bring requirements.lock up to pyproject.toml (UPGRAD
 		$(if $(UPGRADE),--upgrade) --output-file $(LOCK)
 
 image: ## build the container image lmht-serve
-	docker build --tag lmht-serve .
+	docker build --tag lmht-serve \
+		--tag lmht-serve:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) \
+		--build-arg CREATED="$$(date --utc +%Y-%m-%dT%H:%M:%SZ)" \
+		--build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" .
 
 clean: ## remove the environment, the caches and what tests leave behind
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* dist

@@ -135,7 +135,9 @@ def test_the_load_test_takes_only_the_client_from_the_rest() -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize(("package", "extras"), [("service", ()), ("loadtest", ()), ("models", ("train",))])
+@pytest.mark.parametrize(
+    ("package", "extras"), [("service", ("otel",)), ("loadtest", ()), ("models", ("train", "gpu"))]
+)
 def test_every_package_that_is_imported_is_declared(package: str, extras: tuple[str, ...]) -> None:
     """An import that happens to work, since something else installed the package, breaks on the next machine."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -155,6 +157,7 @@ def test_every_package_that_is_imported_is_declared(package: str, extras: tuple[
 @pytest.mark.parametrize("module", ["service.app", "service.cli", "service.client"])
 def test_serving_imports_nothing_that_only_an_extra_installs(module: str) -> None:
     extras = {"torch", "onnx", "mlxtend", "matplotlib", "scipy", "safetensors", "pytest", "hypothesis"}
+    extras |= {"opentelemetry.sdk", "opentelemetry.exporter"}  # FastAPI itself brings its API
     # None in sys.modules makes an import fail, as it would where the package is not installed.
     program = f"import sys; sys.modules.update(dict.fromkeys({sorted(extras)!r})); import {module}"
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)

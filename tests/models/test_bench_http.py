@@ -389,6 +389,7 @@ def test_rates_and_latencies_become_the_reports_ratios(stand_ins: Path, tmp_path
     assert calls[28:] == ["lmht-serve 8 3s True"] * 4
 
 
+@pytest.mark.long
 def test_an_overloaded_server_is_measured_way_by_way(stand_ins: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.md"
     result = CliRunner().invoke(

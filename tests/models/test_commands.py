@@ -153,6 +153,7 @@ def test_plot_draws_what_the_cards_say(tmp_path: Path, monkeypatch: pytest.Monke
     assert text.count("T=4") == 8
 
 
+@pytest.mark.long
 def test_stress_compares_the_budgets_on_easier_and_harder_pictures() -> None:
     result = call(stress, ZOO / "numbers-factored" / "1", "--samples", 100)
     assert result.exit_code == 0, result.output
@@ -213,6 +214,7 @@ def test_bench_compares_a_bundle_with_its_alternatives_and_writes_them_down(tmp_
     assert "| factored T-GIM, T = 2, batch 1 |" in markdown.read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("torch_threads")
 def test_bench_takes_any_architecture_with_random_weights(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"

@@ -24,7 +24,11 @@ MODELS = sorted(path.name for path in ZOO.iterdir() if path.is_dir())
 TOLERANCE_IMAGES = 2
 
 
-@pytest.fixture(scope="module", params=MODELS)
+# One of each T-GIM for the quick tests.
+_QUICK = ("mnist", "numbers")
+
+
+@pytest.fixture(scope="module", params=[pytest.param(m, marks=() if m in _QUICK else pytest.mark.long) for m in MODELS])
 def served(request: pytest.FixtureRequest) -> Iterator[tuple[Bundle, Engine]]:
     bundle = bundles.load(ZOO / request.param / "1")
     with closing(open_engine(bundle)) as engine:
