@@ -341,7 +341,7 @@ def until(page: Page, condition: Any) -> None:
     raise AssertionError("it never came to that")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_axe_finds_nothing_serious_and_every_tab_has_its_screenshot(
     browser: Browser, server: Process, scheme: Literal["light", "dark"]
 ) -> None:

@@ -114,6 +114,7 @@ def test_whatever_is_asked_is_answered_as_described(repository: Path, tmp_path: 
         assert statuses & {400, 422} or method != "POST", path
 
 
+@pytest.mark.long
 def test_so_it_is_while_models_are_loaded_and_unloaded(repository: Path, tmp_path: Path) -> None:
     with serving(repository) as url:
         found = run(url, tmp_path, "--include-path-regex", r"^/v2/(repository|models/\{model\}(/stats)?$|health)")
@@ -125,6 +126,7 @@ def test_so_it_is_while_models_are_loaded_and_unloaded(repository: Path, tmp_pat
     assert found["GET", "/v2/models/{model}"] >= {200, 404}
 
 
+@pytest.mark.long
 def test_so_it_is_for_who_has_no_key_and_no_token(repository: Path, tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(keys.line("alice", keys.make()), encoding="utf-8")
     secrets = {"LMHT_API_KEYS_FILE": str(tmp_path / "keys"), "LMHT_ADMIN_TOKEN": "a token of some length"}

@@ -175,7 +175,6 @@ def test_an_accuracy_has_its_deviation_where_there_is_one() -> None:
 # --- The command -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
 def test_a_quick_reproduction_writes_the_whole_report(tmp_path: Path) -> None:
     arguments = ["reproduce", "--data", "mnist", "--quick", "--output", str(tmp_path)]
     answer = CliRunner().invoke(app, arguments)

@@ -33,15 +33,15 @@ def mnist() -> Iterator[tuple[Engine, InputSpec]]:
     [
         pytest.param(Scene(), id="a photograph"),
         pytest.param(Scene(gradient=0.8, noise=0.05), id="a strong slope of light"),
-        pytest.param(Scene(ink=0.5), id="a pencil"),
+        pytest.param(Scene(ink=0.5), id="a pencil", marks=pytest.mark.long),
         pytest.param(Scene(paper=0.15, ink=0.85), id="chalk on a board"),
-        pytest.param(Scene(specks=10), id="specks of dirt"),
-        pytest.param(Scene(digit=70), id="a small digit"),
+        pytest.param(Scene(specks=10), id="specks of dirt", marks=pytest.mark.long),
+        pytest.param(Scene(digit=70), id="a small digit", marks=pytest.mark.long),
         pytest.param(Scene(height=190, width=185), id="a digit that fills the picture"),
         pytest.param(Scene(table=0.2), id="a sheet askew on a dark table"),
     ],
 )
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("kind", ["PNG", pytest.param("JPEG", marks=pytest.mark.long)])
 def test_a_photographed_digit_is_recognised(mnist: tuple[Engine, InputSpec], scene: Scene, kind: str) -> None:
     engine, spec = mnist
     pictures = [encode(photograph(digit, scene, seed), kind) for seed, digit in enumerate(digits())]
@@ -90,16 +90,18 @@ def inputs(writing: Writing) -> FloatArray:
     "writing",
     [
         pytest.param(Writing(), id="a photograph"),
-        pytest.param(Writing(replace(PAGE, gradient=0.8, noise=0.05)), id="a strong slope of light"),
-        pytest.param(Writing(replace(PAGE, ink=0.5)), id="a pencil"),
+        pytest.param(
+            Writing(replace(PAGE, gradient=0.8, noise=0.05)), id="a strong slope of light", marks=pytest.mark.long
+        ),
+        pytest.param(Writing(replace(PAGE, ink=0.5)), id="a pencil", marks=pytest.mark.long),
         pytest.param(Writing(replace(PAGE, paper=0.15, ink=0.85)), id="chalk on a board"),
         pytest.param(Writing(replace(PAGE, specks=10)), id="specks of dirt"),
         pytest.param(Writing(replace(PAGE, table=0.2)), id="a sheet askew on a dark table"),
-        pytest.param(Writing(kind="JPEG", options={"quality": 60}), id="a JPEG"),
-        pytest.param(Writing(gap=8), id="a wide gap"),
+        pytest.param(Writing(kind="JPEG", options={"quality": 60}), id="a JPEG", marks=pytest.mark.long),
+        pytest.param(Writing(gap=8), id="a wide gap", marks=pytest.mark.long),
         pytest.param(Writing(gap=20), id="digits far apart"),
-        pytest.param(Writing(lower=3), id="a slope of writing"),
-        pytest.param(Writing(sizes=(1.0, 0.8)), id="digits of two sizes"),
+        pytest.param(Writing(lower=3), id="a slope of writing", marks=pytest.mark.long),
+        pytest.param(Writing(sizes=(1.0, 0.8)), id="digits of two sizes", marks=pytest.mark.long),
     ],
 )
 def test_a_photographed_number_is_recognised(of_numbers: tuple[Engine, int], writing: Writing) -> None:
