@@ -59,10 +59,8 @@ def convolution_config(steps: int, rows: int, channels: int, depth: int, whole: 
             wide //= 2
         else:
             tall //= 2
-    each = 64 if whole else 32
-    return ConvolutionConfig(
-        tall, wide, min(each, max(32, triton.next_power_of_2(depth))), _warps(steps, tall, wide), 3
-    )
+    added = min(64 if whole else 32, max(32, triton.next_power_of_2(depth)))
+    return ConvolutionConfig(tall, wide, added, _warps(steps, tall, wide), _STAGES)
 
 
 # By time-steps, output positions and channels, input channels, and whether products are of 8 bits.
