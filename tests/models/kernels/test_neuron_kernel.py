@@ -116,6 +116,13 @@ def test_counts_beyond_32_bits_are_exact(last: bool, device: str) -> None:
     assert found.synops.tolist() == [8 * 127 * neurons * 1_000_003] * 2
 
 
+@pytest.mark.parametrize(("levels", "dtype"), [(15, torch.int8), (16, torch.int16), (127, torch.int16)])
+def test_a_sum_that_8_bits_do_not_hold_gets_16(levels: int, dtype: torch.dtype, device: str) -> None:
+    found = fire(torch.full((8, 1, 3), 200.0, device=device), levels=levels, summed=True)
+    assert found.spikes.dtype == dtype
+    assert found.spikes.flatten().tolist() == [8 * levels] * 3
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
