@@ -87,6 +87,20 @@ class Mix:
         """As the name of a run begins with."""
         return self.asks[0].title if len(self.asks) == 1 else f"{self.asks[0].model}, mix"
 
+    @property
+    def parameters(self) -> dict[str, float | int | str]:
+        """What is asked, as a `loadtest.record.Run` has it."""
+        if len(self.asks) > 1:
+            ways = zip(self.weights, self.asks, strict=True)
+            return {"mix": " ".join(f"{weight:g}:{ask.title}" for weight, ask in ways)}
+        ask = self.asks[0]
+        said: dict[str, float | int | str] = {"timesteps": str(ask.timesteps), "images": ask.images, "api": ask.api}
+        if ask.deadline_ms is not None:
+            said["deadline_ms"] = ask.deadline_ms
+        if ask.min_confidence is not None:
+            said["min_confidence"] = ask.min_confidence
+        return said
+
 
 def parse_timesteps(text: str) -> int | Literal["auto"]:
     """A budget as the command line has it. Raises LoadTestError."""

@@ -58,6 +58,7 @@ class Plan:
         seed: of everything that is drawn.
         most_requests: a bound beside the time, warm-up included.
         limit: ends the run early.
+        apart: whether each way of the mix is a run of its own in the record.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Plan:
     parameters: Mapping[str, float | int | str] = field(default_factory=dict)
     most_requests: int | None = None
     limit: Limit | None = None
+    apart: bool = False
 
     def __post_init__(self) -> None:
         if not (0 <= self.warmup_s < math.inf and 0 < self.seconds < math.inf):

@@ -166,6 +166,19 @@ class Log:
         )
 
 
+def of_way(samples: Samples, way: int) -> Samples:
+    """The requests that asked by one way, as the only one; complaints are of all."""
+    rows = np.flatnonzero(samples.way == way)
+    place = np.full(len(samples), -1)
+    place[rows] = np.arange(len(rows))
+    images = place[samples.image_request] >= 0
+    columns: dict[str, Any] = {name: getattr(samples, name)[rows] for name in _REQUEST_COLUMNS}
+    columns |= {name: getattr(samples, name)[images] for name in _IMAGE_COLUMNS}
+    columns |= {"way": np.zeros(len(rows), np.int64), "image_request": place[samples.image_request][images]}
+    runs = Counter({(0, timesteps): count for (each, timesteps), count in samples.runs.items() if each == way})
+    return Samples(**columns, runs=runs, profiles=samples.profiles, complaints=samples.complaints)
+
+
 def merge(parts: Sequence[Samples]) -> Samples:
     """The requests of several processes as one run's, in the order of the schedule."""
     starts = np.cumsum([0, *(len(part) for part in parts)])

@@ -34,6 +34,15 @@ def single_stream(mix: Mix, terms: Terms) -> Plan:
     return replace(closed(mix, 1, terms), name=f"{mix.title}, one at a time", scenario="single-stream")
 
 
+def in_turns(mix: Mix, terms: Terms) -> Plan:
+    """One client that asks now one way, now another, as is drawn: what disturbs the machine disturbs all ways alike.
+
+    Each of them is a run of its own in the record.
+    """
+    plan = replace(closed(mix, 1, terms), name=f"{mix.asks[0].model}, in turns", scenario="in-turns")
+    return replace(plan, apart=True)
+
+
 def closed(mix: Mix, concurrency: int, terms: Terms) -> Plan:
     """So many clients that each wait for their answers."""
     name = f"{mix.title}, {concurrency} at once"
@@ -155,18 +164,6 @@ def _plan(
         warmup_s=terms.warmup_s,
         seconds=terms.seconds,
         seed=terms.seed,
-        parameters=parameters | _asked(mix),
+        parameters=parameters | mix.parameters,
         most_requests=terms.most_requests,
     )
-
-
-def _asked(mix: Mix) -> dict[str, float | int | str]:
-    if len(mix.asks) > 1:
-        return {"mix": " ".join(f"{weight:g}:{ask.title}" for weight, ask in zip(mix.weights, mix.asks, strict=True))}
-    ask = mix.asks[0]
-    said: dict[str, float | int | str] = {"timesteps": str(ask.timesteps), "images": ask.images, "api": ask.api}
-    if ask.deadline_ms is not None:
-        said["deadline_ms"] = ask.deadline_ms
-    if ask.min_confidence is not None:
-        said["min_confidence"] = ask.min_confidence
-    return said

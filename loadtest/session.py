@@ -63,7 +63,10 @@ class Session:
         return self._interrupt.number is not None
 
     def run(self, plan: Plan) -> Run | None:
-        """Make a run and keep it; None where it is not to be, after an interruption. Raises LoadTestError."""
+        """Make a run and keep it; None where it is not to be, after an interruption. Raises LoadTestError.
+
+        Of one whose ways stand apart each is kept, and the first is returned.
+        """
         if self.interrupted:
             return None
         # A picture that is asked ten times is not ten pictures to whoever judges the accuracy.
@@ -85,13 +88,14 @@ class Session:
         reconciled, more = self._reconciled(plan, driven, before[0])
         if plan.limit is not None and driven.until_s < plan.until_s and not self.interrupted:
             notes.append("ended early: too many requests had missed the objective for it to be held")
-        made = tally.run(plan, driven, self._clients.count, reconciled, (*notes, *more))
-        self.runs.append(made)
+        counted = (plan, driven, self._clients.count, reconciled, (*notes, *more))
+        made = tally.apart(*counted) if plan.apart else (tally.run(*counted),)
+        self.runs += [replace(run, name=self._unique(run.name)) for run in made]
         self._profiles |= driven.samples.profiles
         self._asked |= {ask.model for ask in plan.mix.asks}
         if self._file is not None:
-            self._file.add(made.name, [ask.title for ask in plan.mix.asks], plan.warmup_s, driven.samples)
-        return made
+            self._file.add(plan.name, [ask.title for ask in plan.mix.asks], plan.warmup_s, driven.samples)
+        return made[0]
 
     def record(self, command: str, seed: int, *, local: bool) -> Record:
         """All of it."""

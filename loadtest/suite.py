@@ -1,5 +1,6 @@
-"""The whole picture of a server: for each model and budget the largest rate that keeps an objective, the latency below
-and beyond it, and what `auto` does when more is asked than can be done.
+"""The whole picture of a server: for each model the latency of all budgets in turns, one request at a time; of each the
+largest rate that keeps an objective; latency below and beyond that; and what `auto` does when more is asked than can be
+done.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from dataclasses import dataclass, replace
 from loadtest.asks import AUTO, Ask, Mix
 from loadtest.model import Model
 from loadtest.peak import Objective
-from loadtest.scenarios import Terms, find_peak, overload, ramp
+from loadtest.scenarios import Terms, find_peak, in_turns, overload, ramp
 from loadtest.session import Session
 
-# Of the peak: the flat part of the curve, its bend, and what lies beyond.
-_RAMP = (0.25, 0.5, 0.75, 1.0, 1.3)
+# Of the peak: the flat part of the curve, its bend, and what lies beyond. The rates that the search tried are points of
+# the curve too, and enough for the budgets between the smallest and the largest.
+_RAMP = (0.3, 0.6, 0.9, 1.2)
 # Of what the largest budget can do, and then of what the smallest can: up and down again.
 _QUIET, _BEYOND = 0.5, 1.3
 _STEPS = 7
+# One request at a time takes longer to make so many that a percentile of each way means something.
+_IN_TURNS = 8
 # Runs that a peak takes about: one flat out, and those of the search.
 _SEARCH = 6
 _RESOLUTION = 0.08
@@ -36,7 +40,8 @@ class Suite:
 
 def window_s(models: Sequence[Model], minutes: float) -> float:
     """How long a run may take, its warm-up aside, for the whole to take so many minutes; at least a second."""
-    return max(1.0, (minutes * 60 / _runs(models) - _BETWEEN_S) / (1 + _WARMUP))
+    runs = _runs(models)
+    return max(1.0, (minutes * 60 - _BETWEEN_S * runs) / (_windows(models) + _WARMUP * runs))
 
 
 def warmup_s(window_s: float, most_s: float) -> float:
@@ -45,7 +50,17 @@ def warmup_s(window_s: float, most_s: float) -> float:
 
 
 def _runs(models: Sequence[Model]) -> int:
-    return sum((len(model.budgets) + 1) * (_SEARCH + len(_RAMP)) + _STEPS for model in models)
+    return sum((len(model.budgets) + 1) * _SEARCH + len(_ramped(model)) * len(_RAMP) + 2 for model in models)
+
+
+def _windows(models: Sequence[Model]) -> int:
+    """The same, a long run counted for as many as it is long."""
+    return _runs(models) + len(models) * (_IN_TURNS + _STEPS - 2)
+
+
+def _ramped(model: Model) -> set[int | str]:
+    """The ways that get a ramp."""
+    return {model.budgets[0], model.budgets[-1], AUTO}
 
 
 def asks(model: Model, objective: Objective) -> list[Ask]:
@@ -57,23 +72,36 @@ def asks(model: Model, objective: Objective) -> list[Ask]:
 def run(session: Session, models: Sequence[Model], suite: Suite) -> None:
     """Make all runs; what is made before an interruption is kept. Raises LoadTestError."""
     for model in models:
+        ways = asks(model, suite.objective)
+        _in_turns(session, ways, suite)
         reached: list[float] = []
-        for ask in asks(model, suite.objective):
-            reached.append(_one_way(session, Mix.of(ask), suite))
+        for ask in ways:
+            reached.append(_one_way(session, ask, ask.timesteps in _ramped(model), suite))
             if session.interrupted:
                 return
         *fixed, auto = reached
         _overload(session, model, min(fixed), max([*fixed, auto]), suite)
 
 
-def _one_way(session: Session, mix: Mix, suite: Suite) -> float:
-    """Find the peak and run the ramp around it; the rate at the peak, or what was answered at all."""
+def _in_turns(session: Session, ways: Sequence[Ask], suite: Suite) -> None:
+    """Latency at little load, of all ways under the same conditions; once more where the client was disturbed."""
+    terms = replace(suite.terms, seconds=_IN_TURNS * suite.terms.seconds)
+    plan = in_turns(Mix(tuple(ways), (1.0,) * len(ways)), terms)
+    made = session.run(plan)
+    if made is not None and made.invalid:
+        session.run(plan)
+
+
+def _one_way(session: Session, ask: Ask, ramped: bool, suite: Suite) -> float:
+    """Find the peak, and run the ramp around it; the rate at the peak, or what was answered at all."""
+    mix = Mix.of(ask)
     peak, flat_out = find_peak(session.run, mix, suite.objective, "poisson", suite.terms, resolution=_RESOLUTION)
     session.peaks.append(peak)
     answered = flat_out.outcomes["answered"] / flat_out.seconds if flat_out is not None and flat_out.seconds else 1.0
     rate = peak.rate or max(answered, 1.0)
-    for plan in ramp(mix, [share * rate for share in _RAMP], "poisson", suite.terms):
-        session.run(plan)
+    if ramped:
+        for plan in ramp(mix, [share * rate for share in _RAMP], "poisson", suite.terms):
+            session.run(plan)
     return rate
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from loadtest import validity
+from loadtest.asks import Mix
 from loadtest.plan import Plan
 from loadtest.processes import Driven
 from loadtest.record import OUTCOMES, AtBudget, Distribution, Outcome, Reconciled, Run, Window
-from loadtest.samples import CODES, Floats, Integers, Samples
+from loadtest.samples import CODES, Floats, Integers, Samples, of_way
 from loadtest.scrape import Counts
 
 # A run has so many windows where they are not shorter than this; and always those that a comparison needs.
@@ -29,6 +31,36 @@ def run(
     notes: Sequence[str] = (),
 ) -> Run:
     """The run that became of a plan; requests due within the warm-up are left out."""
+    return _run(plan, driven, processes, reconciled, notes, validity.reasons(plan, driven))
+
+
+def apart(
+    plan: Plan,
+    driven: Driven,
+    processes: int,
+    reconciled: Sequence[Reconciled] = (),
+    notes: Sequence[str] = (),
+) -> tuple[Run, ...]:
+    """The same as a run for each way of the mix, all INVALID or none. Counts and notes are of all, and the first's."""
+    invalid = validity.reasons(plan, driven)
+    said = {name: value for name, value in plan.parameters.items() if name not in plan.mix.parameters}
+    found = []
+    for way, ask in enumerate(plan.mix.asks):
+        mix = Mix.of(ask)
+        own = replace(plan, name=f"{ask.title}, in turns", mix=mix, parameters={**said, **mix.parameters})
+        samples = replace(driven, samples=of_way(driven.samples, way))
+        found.append(_run(own, samples, processes, () if way else reconciled, () if way else notes, invalid))
+    return tuple(found)
+
+
+def _run(
+    plan: Plan,
+    driven: Driven,
+    processes: int,
+    reconciled: Sequence[Reconciled],
+    notes: Sequence[str],
+    invalid: tuple[str, ...],
+) -> Run:
     samples = driven.samples
     seconds = max(0.0, driven.until_s - plan.warmup_s)
     counted = samples.due >= plan.warmup_s
@@ -60,7 +92,7 @@ def run(
         budgets=_budgets(samples, answered, images),
         windows=_windows(samples, plan.warmup_s, seconds),
         reconciled=tuple(reconciled),
-        invalid=validity.reasons(plan, driven),
+        invalid=invalid,
         notes=(*_notes(samples, driven), *notes),
         chaos=dict(sorted(driven.did.items())),
         finished_images=int(((came >= plan.warmup_s) & (came < driven.until_s)).sum()),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from models.bundle import Bundle, Engine, FloatArray, InputSpec
 
 Provider = Literal["auto", "openvino", "cpu"]
+DeviceName = Literal["cpu", "cuda"]
 
 
 class OpenEngine(Protocol):
@@ -23,10 +24,11 @@ class OpenEngine(Protocol):
         provider: Provider = "auto",
         threads: int | None = None,
         batch_sizes: tuple[int, ...] | None = None,
+        device: DeviceName = "cpu",
     ) -> Engine:
         """Open it; ``threads`` None means all that this machine grants, ``batch_sizes`` None the service's own.
 
-        Raises BundleError.
+        Raises BundleError, and what says that the device cannot be had.
         """
 
 

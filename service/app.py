@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -19,10 +20,13 @@ from fastapi_offline import FastAPIOffline
 
 from models.bundle import Bundle, Engine
 from service import engines, lag, logs
-from service.engines import EngineOptions
+from service.cards import device_card
+from service.engines import EngineOptions, devices
+from service.engines.devices import Device
 from service.fleet import Fleet
 from service.handler import Handler
 from service.loading import ServedModel, rest
+from service.meter import Meter, open_meter
 from service.metrics import FAILED, LOADED, Metrics
 from service.observing import Observer
 from service.peers import Peers
@@ -55,6 +59,8 @@ class Services:
     metrics: Metrics
     handler: Handler
     fleet: Fleet
+    meter: Meter
+    device: Device
 
     async def load(self, only: str | None = None) -> None:
         """Load and warm every model, or one; those that cannot be loaded are named in ``models.failures``.
@@ -81,6 +87,7 @@ class Services:
         await self.scheduler.close()
         await self.models.close()
         self.handler.close()
+        await asyncio.to_thread(self.meter.close)
         self.metrics.close()
 
 
@@ -90,14 +97,18 @@ def make_services(
     on_change: Callable[[], None] = lambda: None,
     peers: Peers | None = None,
     metrics: Metrics | None = None,
+    meter: Meter | None = None,
 ) -> Services:
     """The parts, with nothing loaded yet; see `create_app`."""
-    peers = peers or Peers()
+    peers, device = peers or Peers(), devices.choose(settings.device)
+    _log_device(device, settings)
     options = EngineOptions(
         threads=settings.threads,
-        batch_sizes=settings.batch_sizes,
+        batch_sizes=settings.batch_sizes or device.batch_sizes,
         provider=settings.provider,
         processes=settings.workers,
+        device=device.name,
+        precision=settings.cuda_precision,
     )
     limits = Limits(
         capacity_images=settings.queue_capacity,
@@ -105,10 +116,16 @@ def make_services(
         max_delay_s=settings.max_delay_ms / 1000,
         patience_s=settings.auto_patience_ms / 1000,
         hang_s=settings.engine_timeout_s,
-        inline_s=settings.inline_ms / 1000,
+        inline_s=(device.inline_ms if settings.inline_ms is None else settings.inline_ms) / 1000,
     )
     metrics, statistics = metrics or Metrics(peers.folder), Statistics()
-    scheduler = Scheduler(limits, overload=settings.overload, on_run=statistics.executed)
+    scheduler = Scheduler(
+        limits,
+        overload=settings.overload,
+        concurrency=device.concurrency,
+        on_run=statistics.executed,
+        busy=time.thread_time,
+    )
 
     def on_ready(served: ServedModel) -> None:
         metrics.declare(served.name, served.manifest.timesteps)
@@ -136,12 +153,13 @@ def make_services(
         patience_s=settings.drain_s,
         on_failed=lambda _: metrics.loaded(FAILED),
     )
-    handler = Handler(settings, models, scheduler, metrics, statistics)
+    meter = meter or open_meter(cuda=device.name == "cuda" and not device.interpreted, shared=settings.workers > 1)
+    handler = Handler(settings, models, scheduler, metrics, statistics, meter)
     readings = Readings(
         settings, models, scheduler, handler, metrics, version=_version(), joining=lambda: fleet.joining
     )
-    fleet = Fleet(models, handler, metrics, readings, statistics, peers)
-    return Services(models, scheduler, metrics, handler, fleet)
+    fleet = Fleet(models, handler, metrics, readings, statistics, peers, meter)
+    return Services(models, scheduler, metrics, handler, fleet, meter, device)
 
 
 def create_app(
@@ -151,8 +169,9 @@ def create_app(
     peers: Peers | None = None,
     metrics: Metrics | None = None,
     tracing: Tracing | None = None,
+    meter: Meter | None = None,
 ) -> FastAPI:
-    """The application. Needs no torch.
+    """The application. Needs no torch unless the settings ask for a GPU.
 
     Args:
         settings: all of them.
@@ -161,8 +180,11 @@ def create_app(
         peers: the other worker processes.
         metrics: replaces what counts.
         tracing: replaces what makes spans.
+        meter: replaces what measures the GPU.
+
+    Raises EngineError where the device that the settings ask for cannot be had.
     """
-    services = make_services(settings, open_engine, on_change, peers, metrics)
+    services = make_services(settings, open_engine, on_change, peers, metrics, meter)
     observer = Observer(settings, _version(), tracing)
 
     @contextlib.asynccontextmanager
@@ -210,7 +232,7 @@ def _add_transports(app: FastAPI, services: Services, settings: Settings, observ
     answer = errors.install(app, {v2.PREFIX: v2.problem_response})
     app.include_router(health.router(fleet, models))
     app.include_router(prometheus.router(fleet))
-    app.include_router(native.router(handler, models))
+    app.include_router(native.router(handler, models, device_card(services.device)))
     app.include_router(v2.models_router(handler, models, fleet, version=app.version, max_images=settings.max_images))
     app.include_router(v2.repository_router(models, fleet, access))
     app.router.routes.extend([*endpoint.routes(endpoints), *playground.routes()])
@@ -227,6 +249,13 @@ async def _load(services: Services) -> None:
         return
     for name, reason in services.models.failures.items():
         _log.error("model %s cannot be served: %s", name, reason)
+
+
+def _log_device(device: Device, settings: Settings) -> None:
+    if device.interpreted:
+        _log.warning("models run in Triton's interpreter, thousands of times slower than on a GPU: %s", device.reason)
+    elif settings.device != "cpu":
+        _log.info("models run on the %s: %s", "GPU" if device.name == "cuda" else "CPU", device.reason)
 
 
 def _log_ready(served: ServedModel) -> None:

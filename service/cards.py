@@ -10,6 +10,7 @@ from models import energy
 from models.bundle import Budget, CountArray, Manifest
 from models.energy import PROFILES
 from service import pictures, schemas
+from service.engines.devices import Device
 from service.loading import ServedModel
 
 
@@ -30,7 +31,12 @@ def model_list(models: Iterable[ServedModel], failures: Mapping[str, str]) -> sc
     )
 
 
-def model_card(served: ServedModel) -> schemas.ModelCard:
+def device_card(device: Device) -> schemas.DeviceCard:
+    """What the models run on, as every card says it."""
+    return schemas.DeviceCard(name=device.name, reason=device.reason)
+
+
+def model_card(served: ServedModel, device: schemas.DeviceCard) -> schemas.ModelCard:
     """All there is to know about a served model before using it."""
     manifest = served.manifest
     return schemas.ModelCard(
@@ -38,6 +44,7 @@ def model_card(served: ServedModel) -> schemas.ModelCard:
         version=str(served.version),
         description=manifest.description,
         engine=served.engine.name,
+        device=device,
         classes=list(manifest.classes),
         levels=manifest.levels,
         tgim=manifest.tgim,

@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Literal
 import typer
 
 from models.bundle import Bundle, Engine, FloatArray, InputSpec
-from models.tools import Run, Tools
+from models.tools import DeviceName, Run, Tools
 from service.commands.ending import fail
 from service.lazy_group import LazyCommand, LazyGroup
 
@@ -80,13 +80,17 @@ def serve(
         int | None,
         typer.Option(help="Port; 0 takes a free one.", show_default="as LMHT_PORT or PORT says, or 8000"),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Where models run: cpu, cuda or auto.", show_default="as LMHT_DEVICE says, or cpu"),
+    ] = None,
 ) -> None:
     """Serve models over HTTP. Everything else is set by LMHT_* variables: see service/README.md."""
     from service.server import ServerError, run
     from service.settings import SettingsError, read_settings
 
     try:
-        run(read_settings(models=models or None, host=host, port=port))
+        run(read_settings(models=models or None, host=host, port=port, device=device))
     except (SettingsError, ServerError) as error:
         fail(str(error))
 
@@ -110,10 +114,17 @@ def _open_engine(
     provider: Literal["auto", "openvino", "cpu"] = "auto",
     threads: int | None = None,
     batch_sizes: tuple[int, ...] | None = None,
+    device: DeviceName = "cpu",
 ) -> Engine:
-    from service.engines import DEFAULTS, EngineOptions, open_engine
+    from service.engines import EngineError, EngineOptions, devices, open_engine
 
-    options = EngineOptions(threads=threads, batch_sizes=batch_sizes or DEFAULTS.batch_sizes, provider=provider)
+    try:
+        chosen = devices.choose(device)
+    except EngineError as error:
+        fail(str(error))
+    options = EngineOptions(
+        threads=threads, batch_sizes=batch_sizes or chosen.batch_sizes, provider=provider, device=chosen.name
+    )
     return open_engine(bundle, options)
 
 

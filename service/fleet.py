@@ -15,6 +15,7 @@ from service import exposition
 from service.gauges import Reading
 from service.handler import Handler
 from service.loading import ServedModel
+from service.meter import Meter
 from service.metrics import Metrics
 from service.peers import PeerError, Peers
 from service.problems import NotReady
@@ -39,6 +40,7 @@ class Fleet:
         readings: Readings,
         statistics: Statistics,
         peers: Peers,
+        meter: Meter,
     ) -> None:
         self._models = models
         self._handler = handler
@@ -46,8 +48,9 @@ class Fleet:
         self._readings = readings
         self._statistics = statistics
         self._peers = peers
+        self._meter = meter
         self._joining = False
-        self.registry = exposition.registry(metrics.values, lambda: [readings()])
+        self.registry = exposition.registry(metrics.values, lambda: [[*readings(), *meter.readings()]])
 
     @property
     def joining(self) -> bool:
@@ -112,7 +115,7 @@ class Fleet:
         """
         told = await self._peers.ask_together("gauges", timeout_s=_SCRAPE_S)
         others = [[Reading(name, tuple(labels), value) for name, labels, value in readings] for readings in told]
-        readings = [self._readings(), *others]
+        readings = [await self._read(), *others]
         # Files, and a lock that another process may hold; alone, what is read must not change meanwhile.
         read = self._metrics.values
         values = await asyncio.to_thread(read) if self._peers.folder else read()
@@ -125,6 +128,10 @@ class Fleet:
         name, version = served.key
         others = await self._ask("statistics", name=name, version=version)
         return sum(map(ModelStatistics.from_plain, others), self._statistics.of(served.key))
+
+    async def _read(self) -> list[Reading]:
+        """This process's gauges; the GPU's driver may take a while."""
+        return [*self._readings(), *await asyncio.to_thread(self._meter.readings)]
 
     async def _ask(self, call: str, **arguments: Any) -> list[Any]:
         try:
@@ -165,7 +172,7 @@ class Fleet:
             await self._models.unload(name, version)
 
     async def _gauges(self) -> list[Any]:
-        return [[reading.name, reading.labels, reading.value] for reading in self._readings()]
+        return [[reading.name, reading.labels, reading.value] for reading in await self._read()]
 
     async def _counted(self, name: str, version: int) -> dict[str, Any]:
         return self._statistics.of((name, version)).plain()

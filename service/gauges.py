@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 _MODEL = ("model", "version")
 # How those of several processes become one.
@@ -18,12 +19,16 @@ _TOGETHER: dict[str, Callable[[Iterable[float]], float]] = {"sum": sum, "min": m
 
 @dataclass(frozen=True)
 class Gauge:
-    """What is read, and how the readings of several processes become one."""
+    """What is read, and how the readings of several processes become one.
+
+    Some read what something else counts: Prometheus is told of a ``counter``, whose name ends in ``_total``.
+    """
 
     name: str
     text: str
     labels: tuple[str, ...] = ()
     together: Literal["sum", "min", "max"] = "sum"
+    kind: Literal["gauge", "counter"] = "gauge"
 
 
 @dataclass(frozen=True)
@@ -65,17 +70,38 @@ GAUGES = (
     Gauge("process_start_time_seconds", "When the server started, in seconds since 1970.", (), "min"),
     Gauge("process_open_fds", "Open file descriptors, of all worker processes."),
     Gauge("process_max_fds", "File descriptors that may be open, of all worker processes."),
+    # Processes share one GPU, so of what is read of the whole of it there is one.
+    Gauge(
+        "lmht_gpu_energy_joules_total",
+        "Energy of the GPU as measured by NVML since its driver was loaded, whatever ran on it.",
+        (),
+        "max",
+        "counter",
+    ),
+    Gauge("lmht_gpu_power_watts", "Power that the GPU draws, by NVML.", (), "max"),
+    Gauge("lmht_gpu_memory_bytes", "Memory of the GPU in use, by NVML, other programs' too.", (), "max"),
+    Gauge("lmht_gpu_memory_limit_bytes", "Memory that the GPU has.", (), "max"),
+    Gauge("lmht_gpu_reserved_bytes", "Memory of the GPU that all worker processes hold for tensors and CUDA graphs."),
+    Gauge(
+        "lmht_gpu_utilization_ratio",
+        "Share of NVML's last sample period, at most a second, in which anything ran on the GPU.",
+        (),
+        "max",
+    ),
 )
 
 
-def metrics(processes: Sequence[Iterable[Reading]]) -> Iterator[GaugeMetricFamily]:
-    """The readings of all processes in the form of Prometheus's client."""
+def metrics(processes: Sequence[Iterable[Reading]]) -> Iterator[Metric]:
+    """The readings of all processes in the form of Prometheus's client; what nobody reads is not there."""
     found: dict[str, dict[tuple[str, ...], list[float]]] = {}
     for readings in processes:
         for reading in readings:
             found.setdefault(reading.name, {}).setdefault(reading.labels, []).append(reading.value)
     for gauge in GAUGES:
-        family = GaugeMetricFamily(gauge.name, gauge.text, labels=gauge.labels)
-        for labels, values in found.get(gauge.name, {}).items():
+        if gauge.name not in found:
+            continue
+        kind = GaugeMetricFamily if gauge.kind == "gauge" else CounterMetricFamily
+        family = kind(gauge.name, gauge.text, labels=gauge.labels)
+        for labels, values in found[gauge.name].items():
             family.add_metric(labels, _TOGETHER[gauge.together](values))
         yield family

@@ -22,6 +22,8 @@ from models.bundle import Budget, CountArray, FloatArray, InputSpec, Manifest
 from models.energy import Energy
 from service import passes, pictures, registry, scheduler
 from service.loading import ServedModel
+from service.measured import Measured, share
+from service.meter import Meter
 from service.metrics import Metrics
 from service.options import Options
 from service.passes import Pass, Wanted
@@ -30,6 +32,7 @@ from service.problems import (
     DeadlinePassed,
     DeadlineTooShort,
     InvalidInstances,
+    InvalidOption,
     NotReady,
     QueueFull,
     TooBusy,
@@ -91,6 +94,7 @@ class Classification:
     order: intp [n, k], the k most probable classes, best first.
     spikes, synops: float64 [n, layers], over all passes of the image, and energies: an estimate for each, likewise.
     inputs: float32 [n, C, H, W] as the network saw them, where asked for.
+    measured: what it took of the GPU's energy, where asked for.
     chosen: whether the server chose the budgets.
     """
 
@@ -105,6 +109,7 @@ class Classification:
     synops: CountArray
     energies: Sequence[Energy]
     inputs: FloatArray | None
+    measured: Measured | None
     chosen: bool
     decode_s: float
     total_s: float
@@ -133,13 +138,20 @@ class Handler:
     """Answers classification requests with the models of a registry, through a scheduler."""
 
     def __init__(
-        self, settings: Settings, models: Registry, engines: Scheduler, metrics: Metrics, statistics: Statistics
+        self,
+        settings: Settings,
+        models: Registry,
+        engines: Scheduler,
+        metrics: Metrics,
+        statistics: Statistics,
+        meter: Meter,
     ) -> None:
         self._settings = settings
         self._models = models
         self._scheduler = engines
         self._metrics = metrics
         self._statistics = statistics
+        self._meter = meter
         # Decoding is bounded by the CPUs: a pool of its own keeps a burst of photographs from taking all memory.
         self._decoders = ThreadPoolExecutor(cpu.available_threads(), thread_name_prefix="lmht-decode")
         self.leaving = False  # no longer ready; requests are taken
@@ -199,8 +211,15 @@ class Handler:
     async def _classify(self, request: ClassifyRequest, served: ServedModel, began: float) -> Classification:
         options, settings = request.options, self._settings
         manifest = served.manifest
+        measuring = "measured" in options.include
+        if measuring and (reason := self._meter.unavailable):
+            raise InvalidOption(
+                f"include: nothing can be measured here: {reason}",
+                extensions={"errors": [{"option": "include", "message": f"nothing can be measured here: {reason}"}]},
+            )
         wanted = self._wanted(request, served)
         try:
+            self._check_room(request, served, wanted)
             if wanted.deadline == math.inf:
                 inputs = await self._inputs(request, manifest.input)
             else:
@@ -208,6 +227,7 @@ class Handler:
                     inputs = await self._inputs(request, manifest.input)
             decoded = time.perf_counter()
             run = await self._run(served, wanted, inputs)
+            measured = await self._measured(run, wanted.deadline) if measuring else None
         except (TimeoutError, scheduler.DeadlinePassed) as error:
             raise DeadlinePassed(f"the deadline of {options.deadline_ms:g} ms has passed") from error
         whole = _merged(run)
@@ -225,6 +245,7 @@ class Handler:
             synops=whole.synops,
             energies=whole.energies,
             inputs=inputs if "input" in options.include else None,
+            measured=measured,
             chosen=len(wanted.budgets) > 1,
             decode_s=decoded - began,
             total_s=time.perf_counter() - request.arrived,
@@ -254,9 +275,7 @@ class Handler:
         )
 
     async def _inputs(self, request: ClassifyRequest, spec: InputSpec) -> FloatArray:
-        images, count, limit = request.images, request.count, self._settings.max_images
-        if count > limit:
-            raise TooManyImages(f"{count} images in one request; at most {limit} are taken")
+        images, count = request.images, request.count
         if isinstance(images, Instances):
             return _checked(images.values, spec)
         opened, pixels = [], 0
@@ -275,19 +294,33 @@ class Handler:
             return decode()
         return await self.in_thread(decode)
 
+    def _check_room(self, request: ClassifyRequest, served: ServedModel, wanted: Wanted) -> None:
+        """Refuse what would be refused in the end before its pictures are decoded, which takes others' time.
+
+        Raises TooManyImages, QueueFull and TooBusy.
+        """
+        count, limit = request.count, self._settings.max_images
+        if count > limit:
+            raise TooManyImages(f"{count} images in one request; at most {limit} are taken")
+        try:
+            passes.check(self._scheduler, served, wanted, count)
+        except scheduler.Refused as error:
+            raise _busy(error, count) from error
+
     async def _run(self, served: ServedModel, wanted: Wanted, inputs: FloatArray) -> list[Pass]:
         try:
             return await passes.run(self._scheduler, served, wanted, inputs)
-        except scheduler.QueueFull as error:
-            raise QueueFull(
-                f"the queue has no room for {len(inputs)} more images", retry_after_s=error.retry_after_s
-            ) from error
-        except scheduler.TooLate as error:
-            raise TooBusy(f"{error}, and the deadline comes before", retry_after_s=error.retry_after_s) from error
+        except scheduler.Refused as error:
+            raise _busy(error, len(inputs)) from error
         except scheduler.Closed as error:
             raise NotReady("the server is shutting down") from error
         except scheduler.Stalled as error:
             raise NotReady("the engine does not answer", retry_after_s=_STALLED_RETRY_S) from error
+
+    async def _measured(self, run: Sequence[Pass], deadline: float) -> Measured:
+        meter = self._meter
+        async with asyncio.timeout(None if deadline == math.inf else max(0.0, deadline - time.perf_counter())):
+            return share(meter.gpu, await self.in_thread(lambda: meter.power(run[0].began)), run)
 
     def _count(self, answer: Classification, handled_s: float) -> None:
         name, timesteps = answer.served.name, answer.timesteps.tolist()
@@ -320,6 +353,13 @@ class Handler:
             queue=answer.queue_s,
             compute=answer.compute_s,
         )
+
+
+def _busy(error: scheduler.Refused, images: int) -> QueueFull | TooBusy:
+    """A refusal as a problem."""
+    if isinstance(error, scheduler.QueueFull):
+        return QueueFull(f"the queue has no room for {images} more images", retry_after_s=error.retry_after_s)
+    return TooBusy(f"{error}, and the deadline comes before", retry_after_s=error.retry_after_s)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from service import problems
 from service.app import Services, make_services
 from service.cards import model_list
 from service.client import Classification, ClassifyOptions, ModelList, Problem, ProblemError
+from service.client._options import values
 from service.handler import ClassifyRequest, Pictures
 from service.settings import Settings
 from service.transports import native
@@ -69,14 +70,11 @@ class Local:
     async def _classify(
         self, model: str, images: Sequence[bytes], version: int | None, options: ClassifyOptions
     ) -> Classification:
-        values = {name: value for name, value in options.items() if value is not None and name != "include_input"}
-        if options.get("include_input"):
-            values["include"] = ["input"]
         request = ClassifyRequest(
             model=model,
             version=version,
             images=Pictures(images),
-            options=chosen.from_values(values),
+            options=chosen.from_values(values(options)),
             id=options.get("id") or _ID,
             arrived=time.perf_counter(),
         )

@@ -120,11 +120,12 @@ class Options(BaseModel):
         json_schema_extra={"enum": list(PROFILES)},
         examples=[DEFAULT_PROFILE],
     )
-    include: Annotated[tuple[Literal["input"], ...], BeforeValidator(_as_tuple)] = Field(
+    include: Annotated[tuple[Literal["input", "measured"], ...], BeforeValidator(_as_tuple)] = Field(
         default=(),
-        max_length=1,
-        description="What else to answer. `input`: each picture as the network sees it, a PNG in base64.",
-        json_schema_extra={"default": []},
+        max_length=2,
+        description="What else to answer. `input`: each picture as the network sees it, a PNG in base64. `measured`: "
+        "each image's share of the energy that this server's GPU drew, as measured; refused where there is no telling.",
+        json_schema_extra={"default": [], "uniqueItems": True},
     )
     id: str | None = Field(
         default=None,
@@ -133,6 +134,13 @@ class Options(BaseModel):
         "Without it the header X-Request-ID, without that one is made.",
         examples=["example-1"],
     )
+
+    @field_validator("include")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("given twice")
+        return value
 
     @field_validator("min_confidence")
     @classmethod

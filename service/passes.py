@@ -53,7 +53,7 @@ class Pass:
     outputs: their rows only.
     probabilities: float64 [m, classes], softmax(logits / temperature of the budget).
     energies: an estimate for each.
-    began, queue_s, compute_s, batch_size: see `service.scheduler.BatchResult`.
+    began, queue_s, compute_s, shared_s, batch_size: see `service.scheduler.BatchResult`.
     """
 
     rows: npt.NDArray[np.intp]
@@ -65,7 +65,21 @@ class Pass:
     began: float
     queue_s: float
     compute_s: float
+    shared_s: float
     batch_size: int
+
+
+def check(engines: Scheduler, served: ServedModel, wanted: Wanted, images: int) -> None:
+    """Raise what `Scheduler.submit` would of the first pass over so many images, where they are refused."""
+    cascade = wanted.min_confidence is not None
+    engines.check(
+        served.engine,
+        served.key,
+        [budget.timesteps for budget in (wanted.budgets[:1] if cascade else wanted.budgets)],
+        (images, *served.manifest.input.shape),
+        deadline=wanted.deadline,
+        priority=wanted.priority,
+    )
 
 
 async def run(engines: Scheduler, served: ServedModel, wanted: Wanted, images: FloatArray) -> list[Pass]:
@@ -120,6 +134,7 @@ async def _pass(
         began=result.began,
         queue_s=result.queue_s,
         compute_s=result.compute_s,
+        shared_s=result.shared_s,
         batch_size=result.batch_size,
     )
 

@@ -204,6 +204,13 @@ class EnergyProfile(Schema):
     assumptions: list[str]
 
 
+class DeviceCard(Schema):
+    """What models run on."""
+
+    name: Literal["cpu", "cuda"]
+    reason: str = Field(description="Why this one: what the setting asks for, and what there is.")
+
+
 class ModelCard(Schema):
     """`GET /v1/models/{model}`."""
 
@@ -211,6 +218,7 @@ class ModelCard(Schema):
     version: str
     description: str
     engine: str = Field(description="Runtime and device.")
+    device: DeviceCard
     classes: list[str]
     levels: int = Field(description="Firing levels L: unit spikes that a neuron may send in one time-step.")
     tgim: Literal["full", "factored", "none"]
@@ -258,6 +266,17 @@ class Prediction(Schema):
     input: str | None = Field(default=None, description="With `include=input`: as the network saw it, PNG in base64.")
 
 
+class MeasuredEnergy(Schema):
+    """What this server's GPU drew for the images: measured, and not to be compared with `energy`, an estimate."""
+
+    gpu: str
+    counter: Literal["nvml-total-energy"] = Field(description="What was read: the driver's counter for the whole card.")
+    method: str = Field(description="How the images' shares come from it.")
+    window_s: float = Field(description="Seconds that the mean power is over, those of the request's batches in them.")
+    mean_power_w: float
+    images_mj: list[float] = Field(description="Millijoules of each image, in their order.")
+
+
 class Latency(Schema):
     """Where the time went, in milliseconds; `total` runs from the request's arrival."""
 
@@ -277,5 +296,8 @@ class Classification(Schema):
     timesteps: int = Field(description="The largest budget that was run.")
     levels: int
     predictions: list[Prediction] = Field(description="One for each image, in their order.")
+    measured_energy: MeasuredEnergy | None = Field(
+        default=None, description="With `include=measured`, of a server with an NVIDIA GPU."
+    )
     latency_ms: Latency
     batch_size: int = Field(description="Images in the batch that the request was part of; the first, where several.")

@@ -19,6 +19,7 @@ import uvicorn
 
 from service import logs
 from service.app import Services, create_app
+from service.engines import EngineError, devices
 from service.lifecycle import SIGNALS, Server
 from service.peers import Peers
 from service.settings import Settings
@@ -42,6 +43,10 @@ def run(settings: Settings) -> None:
     several = settings.workers > 1
     for number in SIGNALS:  # until there is a server that has something to finish
         signal.signal(number, _end)
+    try:
+        devices.choose(settings.device)
+    except EngineError as error:
+        raise ServerError(str(error)) from error
     wanted, settings = settings.max_connections, _within_open_files(settings)
     with _listen(settings.host, settings.port) as listener, _meeting(several) as folder:
         _start_log(settings)

@@ -78,17 +78,27 @@ class Settings(BaseSettings):
         None, description="File of the keys that may classify, made by 'lmht key'; unset, everybody may."
     )
 
+    device: Literal["cpu", "cuda", "auto"] = Field(
+        "cpu",
+        description="Where models run; cuda is an NVIDIA GPU and needs the extra 'gpu'; auto takes it where it can be "
+        "had, else the CPU.",
+    )
+    cuda_precision: Literal["auto", "int8", "float16", "float32"] = Field(
+        "auto", description="On a GPU, of the weights that multiply spikes; auto is what each budget was exported with."
+    )
     provider: Literal["auto", "openvino", "cpu"] = Field(
-        "auto", description="ONNX Runtime's execution provider; auto takes OpenVINO where it is installed."
+        "auto", description="On a CPU, ONNX Runtime's execution provider; auto takes OpenVINO where it is installed."
     )
     threads: int | None = Field(
         None,
         ge=1,
         le=1024,
-        description="Threads of every pass of an engine; unset, what its work can use, within the CPU quota.",
+        description="On a CPU, threads of every pass of an engine; unset, what its work can use, within the CPU quota.",
     )
-    batch_sizes: Annotated[tuple[int, ...], NoDecode] = Field(
-        (1, 4, 16), description="Batch buckets in images, ascending and separated by commas in the variable."
+    batch_sizes: Annotated[tuple[int, ...] | None, NoDecode] = Field(
+        None,
+        description="Batch buckets in images, ascending and separated by commas in the variable; unset, 1,4,16 on a "
+        "CPU and 1,8,32,128 on a GPU.",
     )
     queue_capacity: int = Field(512, ge=1, le=1_000_000, description="Most images that may wait for an engine.")
     queue_s: float = Field(
@@ -107,11 +117,12 @@ class Settings(BaseSettings):
         description="When requests with timesteps=auto and no deadline should be answered: under load their budgets "
         "shrink to keep it. Never less than twice what the largest budget takes.",
     )
-    inline_ms: float = Field(
-        1.0,
+    inline_ms: float | None = Field(
+        None,
         ge=0,
         le=1000,
-        description="Batches that take less run on the event loop: the way to a thread and back would take more.",
+        description="Batches that take less run on the event loop: the way to a thread and back would take more; "
+        "unset, 1 on a CPU and none on a GPU, which works while the loop goes on.",
     )
     engine_timeout_s: float = Field(
         60.0, gt=0, le=86_400, description="An engine that takes longer for a batch is reported, and ends readiness."
@@ -216,7 +227,9 @@ class Settings(BaseSettings):
 
     @field_validator("batch_sizes")
     @classmethod
-    def _ascending(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+    def _ascending(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is None:
+            return None
         if not value or value[0] < 1 or value[-1] > 1024 or list(value) != sorted(set(value)):
             raise ValueError("batch sizes must be ascending whole numbers of 1 to 1024")
         return value

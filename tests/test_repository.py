@@ -97,12 +97,14 @@ def test_imports_point_one_way(prefix: str, forbidden: tuple[str, ...]) -> None:
     assert not wrong
 
 
-# What the service may import of models/, and why. None of it needs torch; one part needs an extra, to draw.
+# What the service may import of models/, and why. None of it needs torch; one part needs an extra, to draw. What the
+# engine on a GPU imports beside it is a matter of its own.
 SHARED = {
     "models.bundle": "the format of what is served",
     "models.cpu": "how many cores there are",
     "models.energy": "operations and joules of an answer",
     "models.labels": "labels.csv, which lmht data writes and lmht tradeoff reads",
+    "models.nvml": "what the GPU says of itself",
     "models.panels": "the plot that lmht plot and lmht tradeoff have in common",
     "models.tools": "what the command line hands to the commands of models/",
 }
@@ -115,8 +117,22 @@ def test_the_service_takes_from_models_only_what_is_meant_to_be_shared() -> None
         for name in sorted(names)
         # The bare package is empty; its folder is where the bundled models are.
         if within(name, ("models",)) and name != "models" and not within(name, tuple(SHARED))
+        if not (within(module, (ON_A_GPU,)) and within(name, ("models.fused",)))
     ]
     assert not wrong
+
+
+ON_A_GPU = "service.engines.cuda"
+
+
+def test_only_the_engine_on_a_gpu_imports_torch_and_only_who_opens_an_engine_imports_that() -> None:
+    wrong = [
+        f"{module} imports {name}"
+        for module, names in modules("service")
+        for name in sorted(names)
+        if within(name, ("torch", "triton", "models.fused", ON_A_GPU)) and not within(module, (ON_A_GPU,))
+    ]
+    assert wrong == ["service.engines imports service.engines.cuda.engine.CudaEngine"]
 
 
 def test_only_lmht_tradeoff_draws() -> None:
@@ -136,7 +152,7 @@ def test_the_load_test_takes_only_the_client_from_the_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "extras"), [("service", ("otel",)), ("loadtest", ()), ("models", ("train", "gpu"))]
+    ("package", "extras"), [("service", ("otel", "gpu")), ("loadtest", ()), ("models", ("train", "gpu"))]
 )
 def test_every_package_that_is_imported_is_declared(package: str, extras: tuple[str, ...]) -> None:
     """An import that happens to work, since something else installed the package, breaks on the next machine."""

@@ -18,6 +18,7 @@ from loadtest.report.reading import (
     Course,
     Curve,
     accuracy,
+    little_load,
     quantiles_s,
     steps_of,
 )
@@ -53,7 +54,7 @@ def pareto(task: Sequence[Choice], objective: str) -> list[Chart]:
     """Accuracy against energy, against latency, and against the rate at which the objective held, if one is known."""
     charts = [
         _bought(task, Axis("energy of an image, µJ (estimate)", words.plain, log=True), "energy", "energy"),
-        _bought(task, Axis("median latency at little load, ms", words.plain, log=True), "latency", "latency"),
+        _bought(task, Axis(f"median latency, ms ({little_load(task)})", words.plain, log=True), "latency", "latency"),
     ]
     if any(c.peak_throughput for c in task):
         axis = Axis(f"images/s with {objective}", words.plain, log=True)
@@ -163,11 +164,12 @@ def course(of: Course) -> list[Chart]:
 
 def _bought(task: Sequence[Choice], axis: Axis, kind: str, against: str) -> Chart:
     lines: list[Line] = []
+    short = len(chosen_ways(task)) == 1
     for index, model in enumerate(dict.fromkeys(c.model for c in task)):
         own = [c for c in task if c.model == model]
-        fixed = [point for c in own if c.way.isdecimal() and (point := _offer(c, kind))]
+        fixed = [point for c in own if c.way.isdecimal() and (point := _offer(c, kind, short))]
         lines.append(Line(words.short(model), tuple(fixed), index % CHOSEN))
-        chosen = [point for c in own if not c.way.isdecimal() and (point := _offer(c, kind))]
+        chosen = [point for c in own if not c.way.isdecimal() and (point := _offer(c, kind, short))]
         if chosen:
             lines.append(Line("", tuple(chosen), index % CHOSEN, joined=False))
     said = "; ".join(point.tooltip for line in lines for point in line.points)
@@ -175,8 +177,13 @@ def _bought(task: Sequence[Choice], axis: Axis, kind: str, against: str) -> Char
     return Chart(title, said, axis, Axis("accuracy, %", words.plain, ceiling=100), tuple(lines))
 
 
-def _offer(choice: Choice, kind: str) -> Point | None:
-    """The point of a choice; of what the server chooses it is hollow."""
+def chosen_ways(choices: Sequence[Choice]) -> list[str]:
+    """How the server was asked to choose."""
+    return [*dict.fromkeys(words.way(c.way) for c in choices if not c.way.isdecimal())]
+
+
+def _offer(choice: Choice, kind: str, short: bool) -> Point | None:
+    """The point of a choice; of what the server chooses it is hollow, and its label may be ``short``."""
     share: Accuracy | None = choice.accuracy
     x: float | None
     if kind == "energy":
@@ -192,7 +199,8 @@ def _offer(choice: Choice, kind: str) -> Point | None:
     way = words.way(choice.way)
     low, high = (100 * share.low, 100 * share.high) if share.measured else (None, None)
     text = f"{words.short(choice.model)} {way}: {100 * share.share:.1f} % at {said}"
-    return Point(x, 100 * share.share, text, way, low, high, hollow=not choice.way.isdecimal())
+    label = way.split()[0] if short else way
+    return Point(x, 100 * share.share, text, label, low, high, hollow=not choice.way.isdecimal())
 
 
 def _tooltip(run: Run) -> str:

@@ -14,9 +14,9 @@ _QUANTILES = (0.5, 0.9, 0.99, 0.999)
 _METHOD = (
     "Latency is counted from when a request was to be sent, so a server that keeps the client from sending is not "
     "forgiven what it keeps it from; service time, from when it was sent, stands beside it. Warm-ups are left out, but "
-    "for the counts that are held against the server's own. p99.9 needs 10,000 answers. Accuracy is of answered images "
-    "with a label. Energy is an estimate for hypothetical hardware by the profile named, not this server's own "
-    "consumption."
+    "for the counts that are held against the server's own. p99.9 needs 10,000 answers; a p99 of fewer than 1,000 has "
+    "a ≈ before it. Accuracy is of answered images with a label. Energy is an estimate for hypothetical hardware by "
+    "the profile named, not this server's own consumption."
 )
 
 
@@ -100,14 +100,13 @@ def _runs(record: Record) -> Markup:
 
 
 def _row(record: Record, run: Run) -> tuple[str, ...]:
-    latencies = reading.quantiles_s(run.latency, _QUANTILES)
-    sent = reading.quantiles_s(run.service, (0.99,))[0]
     share = run.accuracy
     energy = reading.energy_nj(run)
     return (
         f"INVALID: {run.name}" if run.invalid else run.name,
         words.plain(run.offered_rate), words.percent(run.answered_share), words.number(run.throughput),
-        *(words.ms(s) for s in latencies), words.ms(sent), words.percent(share, 2), words.count(reading.spikes(run)),
+        *reading.told_ms(run.latency, _QUANTILES), *reading.told_ms(run.service, (0.99,)),
+        words.percent(share, 2), words.count(reading.spikes(run)),
         words.number(energy and energy / 1000),
     )  # fmt: skip
 

@@ -79,8 +79,8 @@ def caveats(record: Record, choices: list[reading.Choice]) -> list[str]:
         said.append("Bars: 95 % intervals of the accuracy.")
     if any(not share.measured for share in shares):
         said.append("Accuracy without a bar is the model card's: these runs had no labels.")
-    if any(not c.way.isdecimal() for c in choices):
-        said.append("Hollow: the server chose the budget.")
+    if chosen := figures.chosen_ways(choices):
+        said.append(f"Hollow: the server chose the budget ({', '.join(chosen)}).")
     return [" ".join(said), f"Energy: an estimate for hypothetical hardware ({reading.profiles(record)})."]
 
 

@@ -11,21 +11,27 @@ from itertools import groupby
 from typing import Literal, get_args
 
 from loadtest.record import BudgetCard, Distribution, Peak, Record, Run
+from loadtest.report import words
 from loadtest.report.estimates import wilson
 
 # Where nearly all is answered a latency is that of nearly everybody.
 NEARLY_ALL = 0.99
 _SEARCH = "find-peak"
+# Of one request at a time: of all ways in turns, and of one way alone.
+_IN_TURNS, _ALONE = "in-turns", "single-stream"
+# Fewer answers make the last hundredth the accident of a handful.
+_ENOUGH_FOR_P99 = 1000
 # Scenarios whose load grows until the server has to choose: a run a rate, and one run of many rates.
 _RAMP, _OVERLOAD = "ramp", "overload"
 Loop = Literal["open", "closed"]
 _SCENARIOS: dict[Loop, tuple[str, ...]] = {
     "open": ("open", _RAMP, "replay", _SEARCH),
-    "closed": ("single-stream", "closed"),
+    "closed": (_ALONE, "closed"),
 }
 # Steps of a curve beyond which those of find-peak, which are short, are not needed.
 _ENOUGH_STEPS = 4
 _CURVE_STEPS = 48
+_LITTLE = "little load"
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Choice:
     """A way of asking a model, and what stands for it.
 
     Attributes:
-        light: its run of the least load.
+        light: its run one request at a time, in turns with the other ways where there is one; else of the least load.
         peak, at_peak: its peak and the run that shows it, where known.
         accuracy, energy_nj: of a fixed budget from all its runs, as load does not change them; else of ``light``.
         peak_accuracy: the same, but else of ``at_peak``.
@@ -189,6 +195,22 @@ def quantiles_s(distribution: Distribution, shares: tuple[float, ...]) -> tuple[
     return tuple(distribution.quantile_s(share) for share in shares)
 
 
+def told_ms(distribution: Distribution, shares: tuple[float, ...]) -> tuple[str, ...]:
+    """Several for a table, in milliseconds; those that so few answers do not make sure have a ≈ before them."""
+    few = distribution.count < _ENOUGH_FOR_P99
+    return tuple(
+        f"≈{words.ms(seconds)}" if few and share >= 0.99 and seconds is not None else words.ms(seconds)
+        for share, seconds in zip(shares, quantiles_s(distribution, shares), strict=True)
+    )
+
+
+def little_load(choices: Sequence[Choice]) -> str:
+    """What the latencies at little load are, which is more than that where all ways had the same conditions."""
+    scenarios = {choice.light.scenario for choice in choices}
+    said = {_IN_TURNS: "one request at a time, budgets in turns", _ALONE: "one request at a time"}
+    return said.get(scenarios.pop(), _LITTLE) if len(scenarios) == 1 else _LITTLE
+
+
 def steps_of(distribution: Distribution) -> Iterator[tuple[float, float]]:
     """The quantile curve: shares and the seconds that they stayed within, in even steps of the number of nines.
 
@@ -208,12 +230,16 @@ def _valid(record: Record, model: str, way: str) -> list[Run]:
 
 def _steps(runs: list[Run]) -> list[Run]:
     lasting = [run for run in runs if run.scenario != _SEARCH]
-    return lasting if len(lasting) >= _ENOUGH_STEPS else runs
+    if len(lasting) >= _ENOUGH_STEPS:
+        return lasting
+    # A run that the search gave up early shows how a queue begins, and not what it comes to.
+    whole_s = max((run.seconds for run in runs), default=0.0)
+    return [run for run in runs if run.scenario != _SEARCH or run.seconds >= 0.99 * whole_s]
 
 
 def _choice(record: Record, model: str, way: str) -> Choice | None:
     runs = _valid(record, model, way)
-    alone = [run for run in runs if run.scenario == "single-stream"]
+    alone = [run for scenario in (_IN_TURNS, _ALONE) for run in runs if run.scenario == scenario]
     paced = sorted((r for r in runs if r.offered_rate and r.scenario != _OVERLOAD), key=lambda r: r.offered_rate or 0)
     steady = [run for run in runs if run.scenario != _OVERLOAD]
     light = next(iter(alone or [r for r in paced if r.answered_share >= NEARLY_ALL] or steady), None)

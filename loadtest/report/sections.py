@@ -63,7 +63,7 @@ def percentiles(record: Record) -> Markup | None:
     for model in dict.fromkeys(c.model for c in choices):
         own = [c for c in choices if c.model == model]
         found = [(f"{words.way(c.way)}: {_load(c.light)}", c.way, c.light.latency) for c in own]
-        drawn.append(figures.quantiles(found, f"{words.short(model)}: little load"))
+        drawn.append(figures.quantiles(found, f"{words.short(model)}: {reading.little_load(own)}"))
         at_peak = [(f"{words.way(c.way)}: {_load(c.at_peak)}", c.way, c.at_peak.latency) for c in own if c.at_peak]
         if at_peak:
             drawn.append(figures.quantiles(at_peak, f"{words.short(model)}: at the peak"))
@@ -121,11 +121,10 @@ def load_table(record: Record, runs: Iterable[Run], caption: str) -> Markup:
     head = ("", "offered/s", "images/s", "answered, %", "p50, ms", "p99, ms", "accuracy, %", "queue, ms", "compute, ms")
     rows = []
     for run in runs:
-        p50, p99 = reading.quantiles_s(run.latency, (0.5, 0.99))
         share = reading.accuracy(record, run)
         rows.append((
             run.name, words.plain(run.offered_rate), words.number(run.throughput), words.percent(run.answered_share),
-            words.ms(p50), words.ms(p99), words.percent(share.share if share else None, 2),
+            *reading.told_ms(run.latency, (0.5, 0.99)), words.percent(share.share if share else None, 2),
             words.ms(run.queue.mean_s), words.ms(run.compute.mean_s),
         ))  # fmt: skip
     return grid(head, rows, f"{caption}; queue and compute are means")
@@ -174,27 +173,25 @@ def _offers(task: Sequence[reading.Choice]) -> Markup:
     )
     rows = []
     for c in task:
-        p50, p99 = reading.quantiles_s(c.light.latency, (0.5, 0.99))
         share, there = c.accuracy, c.peak_accuracy
         interval = words.NOTHING
         if share:
             interval = f"{100 * share.low:.2f} – {100 * share.high:.2f}" if share.measured else "by the card"
         rows.append((
             f"{c.model}, {words.way(c.way)}", words.percent(share.share if share else None, 2), interval,
-            words.number(c.energy_nj and c.energy_nj / 1000), words.ms(p50), words.ms(p99),
+            words.number(c.energy_nj and c.energy_nj / 1000), *reading.told_ms(c.light.latency, (0.5, 0.99)),
             words.number(c.peak_throughput), words.percent(there.share if there else None, 2),
         ))  # fmt: skip
-    return grid(head, rows, f"{figures.models(task)}; latencies at little load")
+    return grid(head, rows, f"{figures.models(task)}; latencies: {reading.little_load(task)}")
 
 
 def _spread(name: str, latency: Distribution) -> Sequence[str]:
-    found = reading.quantiles_s(latency, _QUANTILES)
-    return (name, f"{latency.count:,}", *(words.ms(s) for s in found))
+    return (name, f"{latency.count:,}", *reading.told_ms(latency, _QUANTILES))
 
 
 def _load(run: Run) -> str:
     rate = reading.top_rate(run)
-    return f"{words.plain(rate)}/s" if rate else run.scenario
+    return f"{words.plain(rate)}/s" if rate else run.scenario.replace("-", " ")
 
 
 def _telling(record: Record) -> list[Run]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from loadtest.record import OUTCOMES, Record, Run
 from loadtest.report import words
-from loadtest.report.reading import Accuracy, Choice, accuracy, choices, courses, quantiles_s, top_rate
+from loadtest.report.reading import Accuracy, Choice, accuracy, choices, courses, little_load, quantiles_s, top_rate
 
 
 def validity(record: Record) -> tuple[bool, str]:
@@ -100,7 +100,8 @@ def _against(ways: Sequence[Choice]) -> str:
         prices.append(f"{words.number(large.peak_throughput / small.peak_throughput, 2)} times the rate")
     medians = [quantiles_s(c.light.latency, (0.5,))[0] for c in (small, large)]
     if medians[0] and medians[1]:
-        prices.append(f"{words.number(medians[1] / medians[0], 2)} times the median latency at little load")
+        at = little_load((small, large))
+        prices.append(f"{words.number(medians[1] / medians[0], 2)} times the median latency ({at})")
     ends = f"{words.way(large.way)} against {words.way(small.way)}"
     return f" {ends}: {', '.join([f'{points:+.1f} points of accuracy', *prices])}."
 

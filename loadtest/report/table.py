@@ -62,15 +62,14 @@ def _runs(runs: Iterable[Run]) -> Iterator[RenderableType]:
         yield table
     if listed:
         yield Text(
-            "Latencies in ms from when a request was to be sent; p99 svc from when it was. Spikes and energy (an "
-            "estimate) of an image.",
+            "Latencies in ms from when a request was to be sent; p99 svc from when it was; ≈ of fewer than 1,000 "
+            "answers. Spikes and energy (an estimate) of an image.",
             style="dim",
         )
 
 
 def _row(run: Run, many: bool) -> list[Text]:
-    latencies = reading.quantiles_s(run.latency, _QUANTILES)
-    sent = reading.quantiles_s(run.service, (0.99,))[0]
+    latencies = reading.told_ms(run.latency, _QUANTILES)
     energy = reading.energy_nj(run)
     name = words.short(run.name, 60)
     cells = (
@@ -78,8 +77,8 @@ def _row(run: Run, many: bool) -> list[Text]:
         words.plain(run.offered_rate),
         words.percent(run.answered_share),
         words.number(run.throughput),
-        *(words.ms(s) for s in latencies[: 4 if many else 3]),
-        words.ms(sent),
+        *latencies[: 4 if many else 3],
+        *reading.told_ms(run.service, (0.99,)),
         words.percent(run.accuracy, 2),
         words.count(reading.spikes(run)),
         words.number(energy and energy / 1000),

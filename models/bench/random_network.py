@@ -22,9 +22,16 @@ _LEVELS = 2
 
 
 def network(
-    architecture: str, tgim: Tgim, budgets: Sequence[int], parameters: Mapping[str, Any] | None = None, seed: int = 0
+    architecture: str,
+    tgim: Tgim,
+    budgets: Sequence[int],
+    parameters: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    size: int | None = None,
 ) -> Network:
     """A network for pictures of 3×32×32, ready for inference, with L = 2 unless ``parameters`` say otherwise.
+
+    With a ``size`` it is for pictures of 3×size×size.
 
     Needs torch. Raises ValueError when there is no such architecture or its parameters do not fit.
     """
@@ -37,7 +44,8 @@ def network(
         torch.manual_seed(seed)
         made = build(architecture, _arguments(tgim, budgets) | dict(parameters or {}))
         # Norms that fit the weights keep every layer spiking.
-        reestimate_norms(made, torch.rand(16, *dataset(_DATA).input.shape))
+        channels, *own = dataset(_DATA).input.shape
+        reestimate_norms(made, torch.rand(16, channels, *([size, size] if size else own)))
     return made.eval()
 
 

@@ -14,6 +14,7 @@ from models import bundle as bundles
 from models.bench import report
 from models.bench.harness import Comparison, compare
 from models.bundle import BundleError
+from models.commands import bench_gpu
 from models.commands.bench_bodies import bodies
 from models.commands.bench_costs import costs
 from models.commands.bench_http import http
@@ -25,7 +26,7 @@ from models.commands.progress import bar, console
 from models.commands.shared import numbers
 from models.cpu import available_threads
 from models.machine import describe_machine
-from models.tools import Tools
+from models.tools import DeviceName, Tools
 
 if TYPE_CHECKING:
     from models.bench.engines import Case
@@ -34,6 +35,15 @@ if TYPE_CHECKING:
     from models.networks import Network
 
 _RESNET18 = "resnet18"
+# Options by the names of their parameters: what chooses a network, and what chooses cases.
+_CPU_ONLY = {
+    "folder": "--bundle",
+    "architecture": "--architecture",
+    "parameters": "--parameters",
+    "tgim": "--tgim",
+    "threads": "--threads",
+}
+_CUDA_ONLY = {"case": "--case", "limit": "--limit-s", "names": "--list"}
 
 bench = typer.Typer(add_completion=False)
 bench.command()(http)
@@ -55,16 +65,52 @@ def engines(
     parameters: Annotated[str, typer.Option(help="JSON object of that architecture's own parameters.")] = "{}",
     tgim: Annotated[str, typer.Option(help="T-GIMs of that network, separated by commas.")] = "full,factored",
     timesteps: Annotated[
-        str | None, typer.Option(help="Budgets, separated by commas.", show_default="1,4,8; a bundle's own")
+        str | None,
+        typer.Option(
+            help="Budgets, separated by commas.", show_default=f"1,4,8; a bundle's own; with cuda {bench_gpu.TIMESTEPS}"
+        ),
     ] = None,
-    batch: Annotated[str, typer.Option(help="Images a run, separated by commas.")] = "1,8",
+    batch: Annotated[
+        str | None,
+        typer.Option(help="Images a run, separated by commas.", show_default=f"1,8; with cuda {bench_gpu.BATCHES}"),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of each engine; all cores unless given.")] = None,
     rounds: Annotated[int, typer.Option(min=3, help="Interleaved rounds.")] = 20,
-    json: Annotated[Path | None, typer.Option(help="Write the measurements to this file.")] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(help="Write the measurements to this file.", show_default=f"none; with cuda {bench_gpu.FILE}"),
+    ] = None,
     to: Annotated[Path | None, typer.Option("--report", help="Write the tables to this file, Markdown.")] = None,
+    device: Annotated[DeviceName, typer.Option(help="What runs them; everything below is for cuda.")] = "cpu",
+    case: Annotated[
+        list[str] | None, typer.Option(help="Only cases of this name, * for any part; may be repeated.")
+    ] = None,
+    limit: Annotated[float, typer.Option("--limit-s", help="No case is begun after so many seconds.")] = 420,
+    names: Annotated[bool, typer.Option("--list", help="Only list the cases.")] = False,
 ) -> None:
-    """Compare the serving engine with the eager PyTorch network, ONNX Runtime in float32, and an 8-bit ReLU network."""
+    """Compare the serving engine with the eager PyTorch network, ONNX Runtime in float32, and an 8-bit ReLU network.
+
+    With --device cuda, on a GPU: ResNet-18 and VGG-13 by the fused kernels, by eager PyTorch, by torch.compile, and as
+    a plain ReLU network. A run that ends before all cases are measured goes on when it is called again with the same
+    file.
+    """
     if context.invoked_subcommand is not None:
+        return
+    for name, option in (_CPU_ONLY if device == "cuda" else _CUDA_ONLY).items():
+        source = context.get_parameter_source(name)
+        if source is None or source.name != "DEFAULT":
+            raise typer.BadParameter(f"does not go with --device {device}", param_hint=option)
+    if device == "cuda":
+        bench_gpu.gpu(
+            case,
+            bench_gpu.steps(timesteps),
+            numbers(batch or bench_gpu.BATCHES, "--batch"),
+            rounds=rounds,
+            limit_s=limit,
+            json=json or bench_gpu.FILE,
+            to=to,
+            only_list=names,
+        )
         return
     from models.bench import engines as measured
     from models.bench.memory import growth
@@ -73,7 +119,7 @@ def engines(
 
     tools: Tools = context.obj
     threads = threads or available_threads()
-    batches = numbers(batch, "--batch")
+    batches = numbers(batch or "1,8", "--batch")
     title, networks, budgets, shape, precision = _subject(folder, architecture, parameters, tgim, timesteps)
     cases = [measured.Case(kind, t, size) for kind in networks for t in budgets for size in batches]
     alternatives = []

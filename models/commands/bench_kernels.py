@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import fnmatch
 import sys
-import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.commands import bench_gpu
 from models.commands.progress import console
-from models.commands.shared import numbers
+from models.commands.shared import chosen, numbers
 from models.machine import describe_machine
+
+if TYPE_CHECKING:
+    from models.bench.kernels.cases import Case
 
 
 def kernels(
@@ -24,14 +26,20 @@ def kernels(
     rounds: Annotated[int, typer.Option(min=3, help="Interleaved rounds of each case.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Of the numbers and of the order in the rounds.")] = 0,
     limit: Annotated[float, typer.Option("--limit-s", help="No case is begun after so many seconds.")] = 420,
-    json: Annotated[Path, typer.Option(help="File of the measurements; what is in it is not measured again.")] = Path(
-        "kernels.json"
-    ),
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the measurements; what is in it is not measured again.",
+            show_default="kernels.json, or tiles.json",
+        ),
+    ] = None,
     to: Annotated[Path | None, typer.Option("--report", help="Write the tables to this file, Markdown.")] = None,
     names: Annotated[bool, typer.Option("--list", help="Only list the cases.")] = False,
     tune: Annotated[
         bool,
-        typer.Option(help="Only measure tiles of the chosen layers, and print the best for models/kernels/configs.py."),
+        typer.Option(
+            help="Measure tiles of the chosen layers instead, and print the best for models/kernels/configs.py."
+        ),
     ] = False,
     resources: Annotated[
         bool, typer.Option(help="Only compile, and print registers and what they did not hold; needs no GPU.")
@@ -43,10 +51,8 @@ def kernels(
     """
     from models.bench.kernels.cases import all_cases
 
-    steps, batches = numbers(timesteps, "--timesteps"), numbers(batch, "--batch")
-    if not set(steps) <= set(range(1, 9)):
-        raise typer.BadParameter("the kernels run 1 to 8 time-steps", param_hint="--timesteps")
-    wanted = [each for each in all_cases(steps, batches) if _chosen(each.name, case)]
+    steps, batches = bench_gpu.steps(timesteps), numbers(batch, "--batch")
+    wanted = [each for each in all_cases(steps, batches) if chosen(each.name, case)]
     if not wanted:
         raise typer.BadParameter(f"no case is named {' or '.join(case or ())}: --list lists them", param_hint="--case")
     if names:
@@ -56,47 +62,49 @@ def kernels(
     if resources:
         _print_resources(steps)
         return
+    from models.bench.cuda import NoGpu, describe
     from models.bench.kernels.alternatives import calls
-    from models.bench.kernels.gpu import NoGpu, Replay, describe
+    from models.bench.kernels.gpu import Replay, timer
+    from models.bench.kernels.measuring import measured
     from models.bench.kernels.report import markdown
-    from models.bench.kernels.study import Study, StudyError
+    from models.bench.study import Study, StudyError
 
+    json = json or Path("tiles.json" if tune else "kernels.json")
     try:
         machine = describe_machine(devices=[describe()])
-        study = Study(json, machine)
+        study = Study(json, machine, "lmht bench kernels --tune" if tune else "lmht bench kernels")
     except (NoGpu, StudyError) as error:
         typer.secho(f"lmht: {error}", err=True, fg=typer.colors.RED)
         raise typer.Exit(1) from error
 
-    if tune:
-        from models.bench.kernels.tune import best_configs
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-        for row in best_configs(wanted, seed=seed):
-            console.print(row, highlight=False)
+    if tune:
+        from models.bench.kernels.tune import best, rows, tiles
+
+        rows_wanted = tiles(wanted)
+        left = study.go_on(rows_wanted, lambda each: best(each, timer(each, seed)), limit_s=limit, on_case=say)
+        for row in rows(study.found, rows_wanted):
+            say(row)
+        _say_what_is_left(left, json)
         return
-    began = time.monotonic()
-    missing = study.missing(wanted)
-    for done, each in enumerate(missing):
-        if time.monotonic() - began > limit:
-            break
-        console.print(f"{done + 1}/{len(missing)} {each.name}", highlight=False)
-        study.measure(
-            each,
-            lambda each: {name: Replay(work).seconds for name, work in calls(each, seed).items()},
-            rounds=rounds,
-            seed=seed,
-        )
-    left = len(study.missing(wanted))
-    tables = markdown(study.comparisons, wanted, machine.devices[0], f"lmht {' '.join(sys.argv[1:])}")
-    console.print(tables, markup=False, highlight=False, soft_wrap=True)
+
+    def measure(each: Case) -> dict[str, Any]:
+        timers = {name: Replay(work).seconds for name, work in calls(each, seed).items()}
+        return measured(each, timers, machine, rounds=rounds, seed=seed)
+
+    left = study.go_on(wanted, measure, limit_s=limit, on_case=say)
+    tables = markdown(study.found, wanted, machine.devices[0], f"lmht {' '.join(sys.argv[1:])}")
+    say(tables)
     if to is not None:
         to.write_text(tables, encoding="utf-8")
-    if left:
-        console.print(f"{left} cases are left: call it again with --json {json}", highlight=False)
+    _say_what_is_left(left, json)
 
 
-def _chosen(name: str, patterns: list[str] | None) -> bool:
-    return not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+def _say_what_is_left(cases: int, path: Path) -> None:
+    if cases:
+        console.print(f"{cases} cases are left: call it again with --json {path}", highlight=False)
 
 
 def _print_resources(timesteps: list[int]) -> None:

@@ -13,7 +13,7 @@ from models import evaluation
 from models.bundle import Accuracy, Budget, BundleError, Engine, Manifest
 from models.commands.progress import bar, console
 from models.data import DATASETS, LabelledImages, Split, load, pictures
-from models.tools import Decode, Tools
+from models.tools import Decode, DeviceName, Tools
 
 TOLERANCE_IMAGES = 2
 # What an accuracy's split is called that was measured on a folder of a user's.
@@ -24,6 +24,7 @@ def evaluate(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Folder of a bundle, e.g. models/zoo/mnist/1.")],
     root: Annotated[Path | None, typer.Option(help="Folder of the data, for those that are read from one.")] = None,
+    device: Annotated[DeviceName, typer.Option(help="What the bundle is served on.")] = "cpu",
 ) -> None:
     """Recompute every accuracy that a bundle claims, from the bundle and the test images.
 
@@ -36,7 +37,7 @@ def evaluate(
         if not claimed:
             console.print(f"{folder} claims no accuracy: it was made without labelled images")
             raise typer.Exit(1)
-        engine = tools.open_engine(bundle)
+        engine = tools.open_engine(bundle, device=device)
         try:
             wrong = _evaluate(bundle, engine, claimed, root, tools.decode)
         finally:

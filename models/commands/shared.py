@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+
 import typer
 from rich.table import Table
 
@@ -26,6 +28,11 @@ def numbers(text: str, option: str) -> list[int]:
         return whole_numbers(text)
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} are not whole numbers separated by commas", param_hint=option) from error
+
+
+def chosen(name: str, patterns: list[str] | None) -> bool:
+    """Whether a name matches one of the patterns, in which * stands for any part; all do where there are none."""
+    return not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def measured_table(manifest: Manifest) -> Table:

@@ -43,15 +43,17 @@ class ConvolutionConfig:
     stages: int
 
 
-def convolution_config(steps: int, rows: int, channels: int, depth: int, whole: bool) -> ConvolutionConfig:
+def convolution_config(
+    steps: int, rows: int, channels: int, depth: int, whole: bool, *, tuned: bool = True
+) -> ConvolutionConfig:
     """For so many time-steps of output positions and channels, and input channels; ``whole``: 8-bit products.
 
     By rule the tiles of all steps together take 64 registers a thread, or fewer where there would be too few programs
-    to keep all multiprocessors busy.
+    to keep all multiprocessors busy. Without ``tuned`` only the rule is asked.
     """
-    tuned = CONVOLUTIONS.get((steps, rows, channels, depth, whole))
-    if tuned is not None:
-        return tuned
+    measured = CONVOLUTIONS.get((steps, rows, channels, depth, whole)) if tuned else None
+    if measured is not None:
+        return measured
     tall, wide = next(tile for most, tile in _TILES if steps <= most)
     wide = min(wide, max(_NARROWEST, triton.next_power_of_2(channels)))
     while triton.cdiv(rows, tall) * triton.cdiv(channels, wide) < _PROGRAMS and (tall, wide) != (_LOWEST, _NARROWEST):

@@ -112,8 +112,11 @@ def convolve(
     shift: Tensor | None = None,
     residual: Tensor | None = None,
     residual_scale: Tensor | None = None,
+    precise: bool = False,
 ) -> Tensor:
-    """The currents alone, float16, shapes as in `convolve_and_fire`: for shortcuts, or where a fused tile does not fit.
+    """The currents alone, shapes as in `convolve_and_fire`: for shortcuts, or where a fused tile does not fit.
+
+    They are float16, or float32 where they are to be ``precise``: sums that grow along a residual path.
 
     Raises:
         ValueError: where shapes, types, layouts or devices do not fit together.
@@ -139,6 +142,7 @@ def convolve(
         0.0,
         False,
         False,
+        precise,
     )
     return out.flatten(2) if spikes.dim() == 3 else out
 
@@ -185,11 +189,14 @@ def _convolve(
     initial: float,
     summed: bool,
     fires: bool,
+    precise: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     steps, batch, channels, height, width = spikes.shape
     out_channels, _, kernel, _ = weight.shape
     *_, out_height, out_width = _out_shape(spikes, weight, stride, padding)
-    out, unit_spikes, synops = _outputs(spikes, weight, fan_out, stride, padding, timesteps, levels, summed, fires)
+    out, unit_spikes, synops = _outputs(
+        spikes, weight, fan_out, stride, padding, timesteps, levels, summed, fires, precise
+    )
     whole = spikes.dtype == weight.dtype == torch.int8
     rows = batch * out_height * out_width
     config = convolution_config(steps, rows, out_channels, channels, whole)
@@ -259,8 +266,9 @@ def _(
     initial: float,
     summed: bool,
     fires: bool,
+    precise: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _outputs(spikes, weight, fan_out, stride, padding, timesteps, levels, summed, fires)
+    return _outputs(spikes, weight, fan_out, stride, padding, timesteps, levels, summed, fires, precise)
 
 
 def _outputs(
@@ -273,11 +281,12 @@ def _outputs(
     levels: int,
     summed: bool,
     fires: bool,
+    precise: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes or currents, not yet written, and counts of zero; without ``fan_out`` these have no elements."""
     steps, batch, channels, height, width = _out_shape(spikes, weight, stride, padding)
     steps = (1 if summed else timesteps) if fires else steps
-    dtype = spike_dtype(levels, timesteps, summed) if fires else torch.float16
+    dtype = spike_dtype(levels, timesteps, summed) if fires else torch.float32 if precise else torch.float16
     out = spikes.new_empty((steps, batch, height, width, channels), dtype=dtype).permute(0, 1, 4, 2, 3)
     counted = batch if fan_out is not None else 0
     counts = [torch.zeros(counted, dtype=torch.int64, device=spikes.device) for _ in range(2)]

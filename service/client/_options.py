@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
+_INCLUDED = {"include_input": "input", "include_measured": "measured"}
+
 
 class ClassifyOptions(TypedDict, total=False):
     """The options of one request; one that is None is left out.
@@ -16,6 +18,7 @@ class ClassifyOptions(TypedDict, total=False):
     priority: share of the engine while others wait.
     energy_profile: prices by which operations become joules.
     include_input: whether to answer each picture as the network sees it, too.
+    include_measured: whether to answer what the server's GPU drew for each, too; a server that cannot tell refuses.
     id: the request's name in the answer and in the log, 1 to 128 visible ASCII characters.
     """
 
@@ -26,6 +29,7 @@ class ClassifyOptions(TypedDict, total=False):
     priority: Literal["high", "normal", "low"] | None
     energy_profile: str | None
     include_input: bool
+    include_measured: bool
     id: str | None
 
 
@@ -33,8 +37,9 @@ def values(options: ClassifyOptions) -> dict[str, Any]:
     """The options that are set, by the API's names and as JSON has them. Raises TypeError for an unknown one."""
     if unknown := options.keys() - ClassifyOptions.__annotations__.keys():
         raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
-    said = {name: value for name, value in options.items() if value is not None and name != "include_input"}
-    return said | {"include": ["input"]} if options.get("include_input") else said
+    said = {name: value for name, value in options.items() if value is not None and name not in _INCLUDED}
+    included = [part for name, part in _INCLUDED.items() if options.get(name)]
+    return said | {"include": included} if included else said
 
 
 def texts(said: dict[str, Any]) -> dict[str, str]:

@@ -40,12 +40,15 @@ def server(url: str, api_key: str | None, timeout_s: float) -> AbstractContextMa
 def here(repositories: Sequence[Path], batch_sizes: tuple[int, ...] | None) -> AbstractContextManager[Source]:
     """This process, with models of these folders or else the settings'. Raises SourceError for unusable settings."""
     # Only now: with a server to ask, nothing that serves is imported.
+    from service.engines import EngineError, devices
     from service.local import Local
     from service.settings import SettingsError, read_settings
 
     try:
-        return Local(read_settings(models=tuple(repositories) or None, batch_sizes=batch_sizes))
-    except SettingsError as error:
+        settings = read_settings(models=tuple(repositories) or None, batch_sizes=batch_sizes)
+        devices.choose(settings.device)
+        return Local(settings)
+    except (SettingsError, EngineError) as error:
         raise SourceError(str(error)) from error
 
 

@@ -1,4 +1,10 @@
-"""Engines: what runs a bundle. `open_engine` chooses one; `models.bundle.Engine` is what they have in common."""
+"""Engines: what runs a bundle. `open_engine` chooses one; `models.bundle.Engine` is what they have in common.
+
+`onnx`     on the CPU, by ONNX Runtime; `sessions` is how that is set up
+`cuda/`    on an NVIDIA GPU, by the kernels of `models.fused`
+`devices`  which of them it is to be; `driver` asks NVIDIA's driver
+`buckets`  a batch of any size from passes of a few
+"""
 
 from __future__ import annotations
 
@@ -25,12 +31,16 @@ class EngineOptions:
     batch from passes of these sizes, by what they were measured to take. These three take 3 to 7 % longer for the
     bundled models than 1, 4, 8 and 16, on average over batches of 1 to 16 (a quarter longer at the worst), and no
     longer at ResNet-18's size; 1 and 4 take 7 to 22 % longer, 1 and 8 take 13 to 15 % (two cores, two threads).
+    ``provider`` and ``threads`` are for the CPU. ``precision`` is for the GPU: of the weights that multiply spikes, see
+    `models.fused`; with ``auto`` as each budget was exported.
     """
 
     threads: int | None = None
     batch_sizes: tuple[int, ...] = (1, 4, 16)
     provider: Literal["auto", "openvino", "cpu"] = "auto"
     processes: int = 1
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["auto", "int8", "float16", "float32"] = "auto"
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -53,6 +63,10 @@ def open_engine(
     Raises BundleError when the bundle is at fault and EngineError when the runtime is.
     """
     # Only who opens an engine pays for importing its runtime.
+    if options.device == "cuda":
+        from service.engines.cuda.engine import CudaEngine
+
+        return CudaEngine(bundle, options, rest)
     from service.engines.onnx import OnnxEngine
 
     return OnnxEngine(bundle, options, rest)

@@ -2,6 +2,7 @@
 
     `work`        requests and batches
     `costs`       what a batch takes: a line through what batches took, for each model and budget
+    `handling`    what the event loop does for an image beside that: reading, decoding, answering
     `queue`       who waits, and whose turn it is: fair among lanes, in seconds of the engine
     `policy`      which requests make up the next batch, and what budget those get that left it open
     `forecast`    how long what waits will take

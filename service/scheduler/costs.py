@@ -1,4 +1,5 @@
-"""What a batch takes: for each model and budget a line a·n + b over its n images, fitted to what batches took.
+"""What a batch takes: for each model and budget a line a·n + b over its n images, fitted to what batches took; and
+what its images take of the event loop beside the engine.
 
 A fit forgets: the last forty batches make up most of it, so that it follows a machine that slows down. It is robust:
 a batch counts as at most so much off the line (Huber's bound), so that one that was interrupted hardly moves it, while
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+
+from service.scheduler.handling import Handling
 
 # The prediction before anything was measured, in seconds an image.
 _UNMEASURED_S = 1.0
@@ -69,9 +72,10 @@ class _Line:
 
 
 class CostModel:
-    """Predicted seconds of batches, by model and budget. ``key`` is the model's."""
+    """Predicted seconds of batches, by model and budget, and of handling their images. ``key`` is the model's."""
 
-    def __init__(self) -> None:
+    def __init__(self, handling: Handling) -> None:
+        self._handling = handling
         self._lines: dict[tuple[Hashable, int], _Line] = {}
 
     def seed(self, key: Hashable, timesteps: int, seconds: Mapping[int, float]) -> None:
@@ -96,21 +100,34 @@ class CostModel:
             line.observe(images, seconds)
 
     def seconds(self, key: Hashable, timesteps: int, images: int, batches: int = 1) -> float:
-        """Predicted seconds for so many images in so many batches."""
+        """Predicted seconds until so many images are answered, in so many batches."""
+        return self.engine_s(key, timesteps, images, batches) + self.handling_s(images)
+
+    def at_most(self, key: Hashable, timesteps: int, images: int) -> float:
+        """The same of one batch with a margin of two typical deviations, for what must not be late."""
+        return self.engine_at_most(key, timesteps, images) + self.handling_s(images)
+
+    def handling_s(self, images: int) -> float:
+        """Of that what is not the engine's; see `service.scheduler.handling`."""
+        return self._handling.image_s * images
+
+    def engine_s(self, key: Hashable, timesteps: int, images: int, batches: int = 1) -> float:
+        """Predicted seconds of the engine alone."""
         line = self._lines.get((key, timesteps))
         return images * self._dearest_image_s() if line is None else line.at(images, batches)
 
-    def at_most(self, key: Hashable, timesteps: int, images: int) -> float:
-        """Predicted seconds of one batch with a margin of two typical deviations, for what must not be late."""
+    def engine_at_most(self, key: Hashable, timesteps: int, images: int) -> float:
+        """The same of one batch with the margin."""
         line = self._lines.get((key, timesteps))
         return images * self._dearest_image_s() if line is None else line.at(images) * (1 + 2 * line.deviation)
 
     def batch_within(self, key: Hashable, timesteps: int, seconds: float, bucket: int) -> int:
-        """How many images, at least one and at most ``bucket``, a batch of so many seconds holds, as predicted."""
+        """How many images, at least one and at most ``bucket``, are answered in so many seconds, as predicted."""
         line = self._lines.get((key, timesteps))
-        if line is None or seconds >= line.at(bucket):
+        if line is None or seconds >= self.seconds(key, timesteps, bucket):
             return bucket
-        return max(1, min(bucket, int((seconds - line.base) / line.slope + 1e-9))) if line.slope > 0 else 1
+        image_s = line.slope + self.handling_s(1)
+        return max(1, min(bucket, int((seconds - line.base) / image_s + 1e-9))) if image_s > 0 else 1
 
     def knows(self, key: Hashable, timesteps: int) -> bool:
         """Whether anything was measured of this model at this budget."""

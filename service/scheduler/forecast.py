@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Literal
 
 from service.scheduler.costs import CostModel
@@ -36,10 +36,15 @@ class Forecast:
         return lane.budgets[0] if self._overload == "degrade" else lane.budgets[-1]
 
     def lane_s(self, lane: Lane, images: int, within: float = math.inf) -> float:
-        """Seconds of the engine for so many images of a lane, where they have to be done ``within`` so many."""
+        """Seconds that so many images of a lane take, where they have to be done ``within`` so many."""
         timesteps = self.usual(lane)
         size = self.batch_size(lane, timesteps, within)
-        return self._costs.seconds(lane.key, timesteps, images, -(-images // size))
+        return self.work_s(lane.key, timesteps, images, -(-images // size))
+
+    def work_s(self, key: Hashable, timesteps: int, images: int, batches: int = 1) -> float:
+        """Seconds that so many images take where others do too: batches run at once, and there is one event loop."""
+        engine_s = self._costs.engine_s(key, timesteps, images, batches)
+        return engine_s / self._concurrency + self._costs.handling_s(images)
 
     def batch_size(self, of: Lane | Request, timesteps: int, within: float) -> int:
         """Images of the batches that run ahead of what is to be done ``within`` so many seconds."""
@@ -50,8 +55,8 @@ class Forecast:
         shared = sum(
             min(self.lane_s(other, images, within), own_s * other.weight / weight) for other, images in others.items()
         )
-        return (own_s + shared) / self._concurrency
+        return own_s + shared
 
     def drain_s(self, queue: WorkQueue) -> float:
         """Seconds until all that waits is done, once the engine is free."""
-        return sum(self.lane_s(lane, lane.images) for lane in queue.lanes) / self._concurrency
+        return sum(self.lane_s(lane, lane.images) for lane in queue.lanes)

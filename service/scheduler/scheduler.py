@@ -13,15 +13,19 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from models.bundle import Engine, FloatArray, Outputs
 from service.engines import EngineError
-from service.scheduler.admission import Admission
+from service.scheduler.admission import Admission, Refused
 from service.scheduler.costs import CostModel
 from service.scheduler.forecast import Forecast, Overload
+from service.scheduler.handling import Handling
 from service.scheduler.load import OfferedLoad
 from service.scheduler.policy import BudgetPolicy
 from service.scheduler.queue import Lane, WorkQueue
 from service.scheduler.runner import Clock, Run, Runner, ThreadRunner
+from service.scheduler.sharing import Sharing
 from service.scheduler.work import Batch, BatchResult, Priority, Request
 
 _log = logging.getLogger("lmht")
@@ -72,6 +76,7 @@ class Scheduler:
         runner: runs them; by default in as many threads.
         clock: seconds, the same as the runner's.
         on_run: called with each batch that was run: its key, its images and its seconds.
+        busy: seconds that the event loop's thread was busy; see `service.scheduler.handling`.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class Scheduler:
         runner: Runner | None = None,
         clock: Clock = time.perf_counter,
         on_run: Callable[[Hashable, int, float], None] = lambda key, images, seconds: None,
+        busy: Clock = lambda: 0.0,
     ) -> None:
         self._on_run = on_run
         self._limits = limits or Limits()
@@ -91,7 +97,8 @@ class Scheduler:
         self._runner = runner or ThreadRunner(concurrency, clock=clock, hang_s=self._limits.hang_s)
         self._clock = clock
         self._queue = WorkQueue()
-        self._costs = CostModel()
+        self._handling = Handling(busy, clock())
+        self._costs = CostModel(self._handling)
         forecast = Forecast(self._costs, overload, concurrency)
         self._load = OfferedLoad()
         self._forecast = forecast
@@ -104,6 +111,9 @@ class Scheduler:
         )
         # When each is predicted to end.
         self._running: dict[Batch, float] = {}
+        self._sharing = Sharing()
+        # Those whose callers have yet to take their results.
+        self._answering: set[Request] = set()
         self._hung: set[Batch] = set()
         self._alarm: asyncio.TimerHandle | None = None
         self._closed = False
@@ -141,7 +151,33 @@ class Scheduler:
 
     def alone_s(self, key: Hashable, timesteps: int, images: int) -> float | None:
         """Predicted seconds of a request that finds the engine free; None where nothing was measured yet."""
-        return self._costs.seconds(key, timesteps, images) if self._costs.knows(key, timesteps) else None
+        return self._costs.engine_s(key, timesteps, images) if self._costs.knows(key, timesteps) else None
+
+    def check(
+        self,
+        engine: Engine,
+        key: Hashable,
+        budgets: Sequence[int],
+        shape: tuple[int, ...],
+        *,
+        deadline: float = math.inf,
+        priority: Priority = "normal",
+    ) -> None:
+        """Refuse, as `submit` would, before anything was done for a request but to read it.
+
+        ``shape`` is [n, C, H, W]. Raises DeadlinePassed, QueueFull or TooLate. What passes may still be refused when it
+        is submitted.
+        """
+        now = self._clock()
+        if deadline <= now:
+            raise DeadlinePassed("the deadline had passed before the request was read")
+        images: FloatArray = np.broadcast_to(np.float32(0), shape)  # of no size
+        request = self._request(engine, key, budgets, images, now, deadline, priority)
+        try:
+            self._admission.check(request, self._queue, self._running_s(now), now)
+        except Refused:
+            self._arrive(request)
+            raise
 
     async def submit(
         self,
@@ -179,9 +215,8 @@ class Scheduler:
         if deadline <= now:
             raise DeadlinePassed("the deadline had passed before the request was queued")
         loop = asyncio.get_running_loop()
-        due = min(deadline, now + self._patience_s(key, budgets, len(images)))
-        request = Request(engine, key, tuple(budgets), images, now, deadline, due, priority, loop.create_future())
-        self._load.arrive(self._costs.seconds(key, budgets[0], len(images)) / self._concurrency, now)
+        request = self._request(engine, key, budgets, images, now, deadline, priority)
+        self._arrive(request)
         self._admission.check(request, self._queue, self._running_s(now), now)
         self._queue.add(request)
         timer = loop.call_later(deadline - now, _expire, request) if deadline < math.inf else None
@@ -193,6 +228,7 @@ class Scheduler:
             if timer:
                 timer.cancel()
             self._queue.discard(request)
+            self._answering.discard(request)
             self._changed.set()
 
     async def drained(self, engine: Engine) -> None:
@@ -222,6 +258,24 @@ class Scheduler:
             self.give_up()
             self._runner.close()
 
+    def _request(
+        self,
+        engine: Engine,
+        key: Hashable,
+        budgets: Sequence[int],
+        images: FloatArray,
+        now: float,
+        deadline: float,
+        priority: Priority,
+    ) -> Request:
+        due = min(deadline, now + self._patience_s(key, budgets, len(images)))
+        answer: asyncio.Future[BatchResult] = asyncio.get_running_loop().create_future()
+        return Request(engine, key, tuple(budgets), images, now, deadline, due, priority, answer)
+
+    def _arrive(self, request: Request) -> None:
+        work_s = self._forecast.work_s(request.key, request.budgets[0], len(request.images))
+        self._load.arrive(work_s, request.arrived)
+
     async def _until(self, busy: Callable[[], bool]) -> None:
         while busy():
             self._changed.clear()
@@ -234,11 +288,12 @@ class Scheduler:
         return max(self._limits.patience_s, 2 * self._costs.at_most(key, budgets[-1], images))
 
     def _running_s(self, now: float) -> float:
-        """Predicted seconds until what runs is done, shared among what can run at once."""
-        return sum(max(0.0, end - now) for end in self._running.values()) / self._concurrency
+        """Predicted seconds until what runs is answered, shared among what can run at once."""
+        answering_s = self._handling.image_s * sum(len(request.images) for request in self._answering)
+        return answering_s + sum(max(0.0, end - now) for end in self._running.values()) / self._concurrency
 
     def _dispatch(self) -> None:
-        """Start batches as long as there are any and may be more."""
+        """Start batches as long as there are any and may be more; of those that have the event loop, one at a time."""
         while len(self._running) < self._concurrency:
             now = self._clock()
             lane = self._ripe_lane(now)
@@ -247,20 +302,28 @@ class Scheduler:
             batch = self._policy.next_batch(lane, self._queue, now)
             seconds = self._costs.seconds(batch.key, batch.timesteps, batch.size)
             self._queue.serve(lane, batch.requests, seconds)
+            inline = self._is_quick(batch)
             try:
-                run = self._runner.start(batch, inline=self._is_quick(batch))
+                run = self._runner.start(batch, inline=inline)
             except RuntimeError as error:  # the executor was shut down by its owner
                 for request in batch.requests:
                     _fail(request, error)
                 continue
             self._running[batch] = now + seconds
+            self._sharing.begin(batch, now)
             watchdog = asyncio.get_running_loop().call_later(self._limits.hang_s, self._report_hung, batch)
-            run.add_done_callback(partial(self._finish, batch, watchdog))
+            if run.done():
+                self._handling.ran_inline(self._clock() - now)
+                self._finish(batch, watchdog, run)
+                # Not at once: these are to be answered, and others read.
+                asyncio.get_running_loop().call_soon(self._dispatch)
+                return
+            run.add_done_callback(partial(self._finish_and_go_on, batch, watchdog))
 
     def _is_quick(self, batch: Batch) -> bool:
         """Whether a batch runs on the event loop."""
         known = self._costs.knows(batch.key, batch.timesteps)
-        return known and self._costs.at_most(batch.key, batch.timesteps, batch.size) < self._limits.inline_s
+        return known and self._costs.engine_at_most(batch.key, batch.timesteps, batch.size) < self._limits.inline_s
 
     def _ripe_lane(self, now: float) -> Lane | None:
         """The lane whose turn it is, of those that need not wait for company; sets the alarm for when one is."""
@@ -294,9 +357,17 @@ class Scheduler:
         latest = head.deadline - self._costs.at_most(lane.key, lane.budgets[-1], lane.images)
         return min(head.arrived + delay, latest)
 
+    def _finish_and_go_on(self, batch: Batch, watchdog: asyncio.TimerHandle, run: asyncio.Future[Run]) -> None:
+        """The engine is free before anything else is done on the event loop."""
+        try:
+            self._finish(batch, watchdog, run)
+        finally:
+            self._dispatch()
+
     def _finish(self, batch: Batch, watchdog: asyncio.TimerHandle, run: asyncio.Future[Run]) -> None:
-        """Answer a batch's requests, whatever came of it, and go on with the next."""
+        """Answer a batch's requests, whatever came of it."""
         watchdog.cancel()
+        shared_s = self._sharing.end(batch, self._clock())
         if batch in self._hung:
             self._hung.discard(batch)
             _log.warning("%s has come back after all", batch.engine.name)
@@ -310,7 +381,9 @@ class Scheduler:
                 rows = slice(start, start + len(request.images))
                 start = rows.stop
                 if not request.answer.done():
-                    request.answer.set_result(_share(batch, request, done, rows))
+                    self._answering.add(request)
+                    request.answer.set_result(_share(batch, request, done, shared_s, rows))
+            self._handling.answered(batch.size, self._clock())
         except Exception as error:  # whatever went wrong belongs to the requests of this batch, and to no other
             for request in batch.requests:
                 _fail(request, error)
@@ -319,7 +392,6 @@ class Scheduler:
                 request.answer.cancel()  # only open where the run itself was cancelled, or ended the program
             del self._running[batch]
             self._changed.set()
-            self._dispatch()
 
     def _report_hung(self, batch: Batch) -> None:
         """The engine has been at it for too long: its requests fail, and what waits behind it if nothing else runs."""
@@ -336,7 +408,7 @@ class Scheduler:
             _fail(request, error)
 
 
-def _share(batch: Batch, request: Request, run: Run, rows: slice) -> BatchResult:
+def _share(batch: Batch, request: Request, run: Run, shared_s: float, rows: slice) -> BatchResult:
     """One request's share of what a batch brought."""
     outputs = Outputs(run.outputs.logits[rows], run.outputs.spikes[rows], run.outputs.synops[rows])
     return BatchResult(
@@ -346,6 +418,8 @@ def _share(batch: Batch, request: Request, run: Run, rows: slice) -> BatchResult
         began=run.began,
         queue_s=run.began - request.arrived,
         compute_s=run.ended - run.began,
+        # The way to the engine and back is none of its time.
+        shared_s=min(shared_s, run.ended - run.began),
         batch_size=batch.size,
     )
 

@@ -22,7 +22,8 @@ class BatchResult:
 
     ``outputs`` has this request's rows only; ``timesteps`` is the budget that was run, and ``reason`` why that one.
     ``began`` is when the engine began, in the scheduler's clock; ``queue_s`` is from submission until then,
-    ``compute_s`` the engine's time for the whole batch, ``batch_size`` that batch's images.
+    ``compute_s`` the engine's time for the whole batch, ``shared_s`` the same divided with the batches that ran at that
+    time too, ``batch_size`` that batch's images.
     """
 
     outputs: Outputs
@@ -31,6 +32,7 @@ class BatchResult:
     began: float
     queue_s: float
     compute_s: float
+    shared_s: float
     batch_size: int
 
 

@@ -25,12 +25,14 @@ class _Leaping(selectors.DefaultSelector):
 class SimulatedLoop(asyncio.SelectorEventLoop):
     """Runs timers in order, each at its own time, without waiting; ``now`` is in seconds, from 0.
 
+    What keeps the loop itself busy says so by `spend`: timers that are due meanwhile are late, as on a real one.
+
     For code that waits for nothing but timers and futures: no threads, no sockets. Where nothing is left to happen
     and something is still waited for, RuntimeError is raised instead of waiting forever.
     """
 
     def __init__(self) -> None:
-        self.now = 0.0
+        self.now = self.busy_s = 0.0
         selector = _Leaping()
         selector.loop = self
         super().__init__(selector)
@@ -38,6 +40,11 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """The simulated time."""
         return self.now
+
+    def spend(self, seconds: float) -> None:
+        """Be busy for so long."""
+        self.now += seconds
+        self.busy_s += seconds
 
 
 def simulate(work: Coroutine[Any, Any, T]) -> T:

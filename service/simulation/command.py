@@ -27,6 +27,9 @@ def simulate(
     deadline: Annotated[float, typer.Option(min=0.1, help="In times of one image at the largest budget.")] = 5.0,
     requests: Annotated[int, typer.Option(min=10, help="Requests a run.")] = 5000,
     seed: Annotated[int, typer.Option(help="Of arrivals and times.")] = 1,
+    http_ms: Annotated[
+        float, typer.Option(min=0, help="What HTTP takes of the engine's own core for each request.")
+    ] = 0.0,
     report_to: Annotated[Path | None, typer.Option("--report", help="Write a report to this Markdown file.")] = None,
 ) -> None:
     """Let the scheduler meet loads beyond its capacity, on a simulated clock: auto against fixed budgets."""
@@ -43,7 +46,7 @@ def simulate(
         accuracies = {b.timesteps: b.accuracy.served for b in manifest.budgets if b.accuracy}
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as progress:
-            runs = len(wanted) * len(ways([t for t in measured.budgets if t in accuracies]))
+            runs = len(wanted) * len(ways([t for t in measured.budgets if t in accuracies], http_ms))
             task = progress.add_task("simulating", total=runs)
             found = study(
                 measured,
@@ -53,6 +56,7 @@ def simulate(
                 deadline=deadline,
                 requests=requests,
                 seed=seed,
+                http_s=http_ms / 1000,
                 on_run=lambda done: progress.advance(task, done),
             )
     except (CostsError, BundleError, ValueError) as error:

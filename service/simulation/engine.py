@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from models.bundle import FloatArray, Outputs
 from service.scheduler.runner import Run
 from service.scheduler.work import Batch
+from service.simulation.clock import SimulatedLoop
 
 
 class CostsError(Exception):
@@ -93,14 +94,20 @@ class SimulatedRunner:
         self.busy_s = 0.0
 
     def start(self, batch: Batch, *, inline: bool) -> asyncio.Future[Run]:
-        """Begin a batch; its future is done when its time has passed."""
+        """Begin a batch; its future is done when its time has passed, which for an inline one is the loop's own."""
         loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimulatedLoop)
         seconds = self._costs.of(batch.timesteps, batch.size) * self._random.lognormvariate(0, self._costs.variation)
         self.busy_s += seconds
         done: asyncio.Future[Run] = loop.create_future()
         began = loop.time()
         outputs = batch.engine.run(np.empty((batch.size, 0), np.float32), batch.timesteps)
-        loop.call_later(seconds, done.set_result, Run(began, began + seconds, outputs))
+        run = Run(began, began + seconds, outputs)
+        if inline:
+            loop.spend(seconds)
+            done.set_result(run)
+        else:
+            loop.call_later(seconds, done.set_result, run)
         return done
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from service.simulation.study import AUTO, BOUND, Point, Study, ways
+from service.simulation.study import AUTO, BLIND, BOUND, Point, Study, capacity, ways
 
 
 def table(study: Study) -> Table:
@@ -37,6 +37,14 @@ def markdown(study: Study) -> str:
         f"* Costs: {costs.network}, measured ({taken}); a single run varies by {100 * costs.variation:.1f} %.",
         f"* Machine: {machine.get('cpu')}, {machine.get('cores')} cores, {machine.get('threads')}.",
         f"* Accuracy: that of `{study.model}`, {right}.",
+        *(
+            [
+                f"* HTTP takes {study.http_s * 1000:g} ms a request, on the engine's core. `{BLIND}` is a scheduler "
+                "that is not told so."
+            ]
+            if study.http_s
+            else []
+        ),
         f"* Deadline: {study.deadline:g} times one image at the largest budget, {study.deadline_s * 1000:.4g} ms.",
         f"* {study.requests:,} requests a run, seed {study.seed}; the first tenth is not counted.",
         f"* Load 1 is {study.capacity:.4g} images/s, what the engine does at T = {costs.budgets[-1]}.",
@@ -57,7 +65,7 @@ def markdown(study: Study) -> str:
 def findings(study: Study) -> Iterator[str]:
     """What the study was made to find out, in sentences."""
     budgets = study.costs.budgets
-    smallest = study.costs.capacity(budgets[0]) / study.capacity
+    smallest = capacity(study.costs, budgets[0], study.http_s) / study.capacity
     within = [point for point in study.points if point.load <= smallest]
     worst = min(within, key=lambda point: point.outcomes[AUTO].in_time, default=None)
     if worst:
@@ -66,7 +74,7 @@ def findings(study: Study) -> Iterator[str]:
             f"{100 * worst.outcomes[AUTO].in_time:.1f} % in time (at a load of {worst.load:g})."
         )
     top = study.points[-1]
-    fixed = top.outcomes[ways(budgets)[-2].name]
+    fixed = top.outcomes[ways(budgets)[len(budgets) - 1].name]
     if fixed.in_time:
         yield (
             f"At a load of {top.load:g} it answers {top.outcomes[AUTO].in_time / fixed.in_time:.2f} times as many in "

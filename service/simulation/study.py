@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from service.scheduler.forecast import Overload
 from service.simulation.engine import Costs
-from service.simulation.traffic import Outcome, Traffic, run
+from service.simulation.traffic import Http, Outcome, Traffic, run
 
 AUTO = "auto"
+BLIND = "auto, HTTP unseen"
 BOUND = "oracle"
 
 
@@ -21,6 +22,7 @@ class Way:
     name: str
     budgets: tuple[int, ...]
     overload: Overload = "degrade"
+    sees_http: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Study:
-    """What was simulated. ``deadline`` is in times that the largest budget takes for one image."""
+    """What was simulated. ``deadline`` is in times that the largest budget takes for one image.
+
+    ``http_s`` is what HTTP takes of the engine's core for each request, 0 where it is left out.
+    """
 
     costs: Costs
     accuracies: Mapping[int, float]
@@ -55,21 +60,29 @@ class Study:
     requests: int
     seed: int
     points: Sequence[Point]
+    http_s: float = 0.0
 
     @property
     def deadline_s(self) -> float:
         """The deadline in seconds."""
-        return self.deadline * self.costs.of(self.costs.budgets[-1], 1)
+        return self.deadline * (self.costs.of(self.costs.budgets[-1], 1) + self.http_s)
 
     @property
     def capacity(self) -> float:
         """Images a second at the largest budget."""
-        return self.costs.capacity(self.costs.budgets[-1])
+        return capacity(self.costs, self.costs.budgets[-1], self.http_s)
 
 
-def ways(budgets: Sequence[int]) -> list[Way]:
-    """Each budget for itself, and the scheduler's choice."""
-    return [*(Way(f"T = {t}", (t,)) for t in budgets), Way(AUTO, tuple(budgets))]
+def capacity(costs: Costs, timesteps: int, http_s: float) -> float:
+    """Images a second of a core that does nothing else."""
+    return 1 / (1 / costs.capacity(timesteps) + http_s)
+
+
+def ways(budgets: Sequence[int], http_s: float = 0.0) -> list[Way]:
+    """Each budget for itself, and the scheduler's choice; with HTTP, that of one that does not know of it too."""
+    fixed = [Way(f"T = {t}", (t,)) for t in budgets]
+    blind = [Way(BLIND, tuple(budgets), sees_http=False)] if http_s else []
+    return [*fixed, *blind, Way(AUTO, tuple(budgets))]
 
 
 def study(
@@ -81,6 +94,7 @@ def study(
     deadline: float = 5.0,
     requests: int = 5000,
     seed: int = 1,
+    http_s: float = 0.0,
     on_run: Callable[[int], object] = lambda runs: None,
 ) -> Study:
     """Simulate every way at every load.
@@ -93,6 +107,7 @@ def study(
         deadline: see `Study`.
         requests: a run.
         seed: of arrivals and of batches' times, the same for all ways.
+        http_s: see `Study`.
         on_run: called with 1 after each run.
 
     Raises ValueError where no budget has both costs and an accuracy.
@@ -101,35 +116,36 @@ def study(
     if not budgets:
         raise ValueError(f"no budget has both: costs for {costs.budgets}, accuracies for {tuple(accuracies)}")
     kept = costs.model_copy(update={"seconds": {t: costs.seconds[t] for t in budgets}})
-    begun = Study(kept, {t: accuracies[t] for t in budgets}, model, deadline, requests, seed, ())
+    begun = Study(kept, {t: accuracies[t] for t in budgets}, model, deadline, requests, seed, (), http_s)
 
     def points() -> Iterator[Point]:
         for load in loads:
-            traffic = Traffic(load * begun.capacity, requests, begun.deadline_s, seed)
+            rate = load * begun.capacity
             outcomes = {}
-            for way in ways(budgets):
+            for way in ways(budgets, http_s):
+                traffic = Traffic(rate, requests, begun.deadline_s, seed, Http(http_s, way.sees_http))
                 outcomes[way.name] = run(traffic, way.budgets, kept, accuracies, way.overload)
                 on_run(1)
-            yield Point(load, outcomes, bound(traffic.rate, kept, accuracies))
+            yield Point(load, outcomes, bound(rate, kept, accuracies, http_s))
 
-    return Study(kept, begun.accuracies, model, deadline, requests, seed, tuple(points()))
+    return replace(begun, points=tuple(points()))
 
 
-def bound(rate: float, costs: Costs, accuracies: Mapping[int, float]) -> Bound:
+def bound(rate: float, costs: Costs, accuracies: Mapping[int, float], http_s: float = 0.0) -> Bound:
     """The `Bound` at so many requests a second."""
     best, answered = 0.0, 0.0
-    for served in _mixes(rate, costs):
+    for served in _mixes(rate, costs, http_s):
         right = sum(images * accuracies[t] for t, images in served.items())
         if right > best:
             best, answered = right, sum(served.values())
     return Bound(answered / rate, best / answered if answered else 0.0)
 
 
-def _mixes(rate: float, costs: Costs) -> Iterator[Mapping[int, float]]:
+def _mixes(rate: float, costs: Costs, http_s: float) -> Iterator[Mapping[int, float]]:
     """Images a second at each budget, wherever one of the two limits is reached, or both: the corners."""
-    capacities = {t: costs.capacity(t) for t in costs.budgets}
-    for t, capacity in capacities.items():
-        yield {t: min(rate, capacity)}
+    capacities = {t: capacity(costs, t, http_s) for t in costs.budgets}
+    for t, most in capacities.items():
+        yield {t: min(rate, most)}
     for small, large in combinations(costs.budgets, 2):
         if capacities[large] < rate < capacities[small]:
             # large + small = rate, large / capacity + small / capacity = 1

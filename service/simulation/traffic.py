@@ -8,16 +8,35 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
+from service.lag import Reads
 from service.scheduler import BatchResult, DeadlinePassed, Limits, Refused, Scheduler
 from service.scheduler.forecast import Overload
-from service.simulation.clock import simulate
+from service.simulation.clock import SimulatedLoop, simulate
 from service.simulation.engine import Costs, NoEngine, SimulatedRunner, seeds
 
 _IMAGE = np.zeros((1, 1), np.float32)
 _KEY = "simulated"
+# Times are sums of floating-point numbers.
+_ROUNDING_S = 1e-9
+
+
+@dataclass(frozen=True)
+class Http:
+    """What HTTP takes of the core that the engine runs on, and whether the scheduler is told.
+
+    A third of a request's ``seconds`` goes into reading it, one into decoding its picture, one into its answer. One
+    that is refused is not decoded. Whoever sends while the core is busy waits to be read.
+    """
+
+    seconds: float
+    seen: bool = True
+
+
+NO_HTTP = Http(0.0)
 
 
 @dataclass(frozen=True)
@@ -31,13 +50,15 @@ class Traffic:
     requests: int
     deadline_s: float
     seed: int = 1
+    http: Http = NO_HTTP
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of the requests that were counted.
 
-    in_time, late, refused: shares of them; answered before the deadline, accepted and not answered by then, 429.
+    in_time, late, refused: shares of them; answered before the deadline as whoever sent it has it, accepted and not
+        answered by then, 429.
     accuracy: of the answers in time, expected from how often each budget is right.
     latencies_s: of the answers in time, ascending; deadline_s is what they had to keep.
     budgets: how many answers in time came from each budget.
@@ -81,25 +102,52 @@ async def _run(
     overload: Overload,
 ) -> Outcome:
     loop = asyncio.get_running_loop()
+    assert isinstance(loop, SimulatedLoop)
+    http = traffic.http
+    part_s = http.seconds / 3
     engine = NoEngine(tuple(sorted(costs.seconds[costs.budgets[0]])))
     runner = SimulatedRunner(costs, traffic.seed)
-    scheduler = Scheduler(Limits(hang_s=math.inf), overload=overload, runner=runner, clock=loop.time)
+    busy = (lambda: loop.busy_s) if http.seen else (lambda: 0.0)
+    scheduler = Scheduler(
+        # On one core everything takes turns.
+        Limits(hang_s=math.inf, inline_s=math.inf if http.seconds else 0.0),
+        overload=overload,
+        runner=runner,
+        clock=loop.time,
+        busy=busy,
+    )
     for timesteps, seconds in seeds(costs).items():
         scheduler.seed(_KEY, timesteps, seconds)
 
-    async def ask() -> tuple[float, BatchResult] | Refused | DeadlinePassed:
-        arrived = loop.time()
+    async def ask(sent: float, deadline: float) -> tuple[float, BatchResult] | Refused | DeadlinePassed:
+        ended: BatchResult | Refused | DeadlinePassed
         try:
-            result = await scheduler.submit(engine, _KEY, budgets, _IMAGE, deadline=arrived + traffic.deadline_s)
+            scheduler.check(engine, _KEY, budgets, _IMAGE.shape, deadline=deadline)
+            loop.spend(part_s)
+            ended = await scheduler.submit(engine, _KEY, budgets, _IMAGE, deadline=deadline)
         except (Refused, DeadlinePassed) as error:
-            return error
-        return loop.time() - arrived, result
+            ended = error
+        loop.spend(part_s)
+        latency = loop.time() - sent
+        if not isinstance(ended, BatchResult):
+            return ended
+        return (latency, ended) if latency <= traffic.deadline_s + _ROUNDING_S else DeadlinePassed("unseen")
 
+    reads = Reads(loop.time, busy)
+
+    def read(sent: float) -> None:
+        deadline = reads.since() + traffic.deadline_s
+        loop.spend(part_s)
+        tasks.append(loop.create_task(ask(sent, deadline)))
+        if len(tasks) == traffic.requests:
+            all_read.set()
+
+    tasks: list[asyncio.Task[tuple[float, BatchResult] | Refused | DeadlinePassed]] = []
+    all_read = asyncio.Event()
     gaps = random.Random(traffic.seed)
-    tasks = []
-    for _ in range(traffic.requests):
-        await asyncio.sleep(gaps.expovariate(traffic.rate))
-        tasks.append(loop.create_task(ask()))
+    for sent in accumulate(gaps.expovariate(traffic.rate) for _ in range(traffic.requests)):
+        loop.call_at(sent, read, sent)
+    await all_read.wait()
     ended = (await asyncio.gather(*tasks))[traffic.requests // 10 :]
     await scheduler.close()
     answers = [result for result in ended if isinstance(result, tuple)]

@@ -6,6 +6,8 @@ from starlette.types import Scope
 
 from service.observing import Asked
 
+# Where a scope has since when its request has been here, in seconds of `time.perf_counter`; see `service.lag.Reads`.
+ARRIVED = "lmht.arrived"
 # What a client makes up may be long.
 _CHARACTERS = 256
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from service.lag import Reads
 from service.problems import Problem
 
 # What one read may bring. Two may wait to be looked at, so that a body is cut off at most twice this above its limit.
@@ -43,6 +45,7 @@ class Connections:
         self._open: set[Closable] = set()
         # Those that wait, the one that has for longest first.
         self._waiting: dict[Closable, None] = {}
+        self.reads = Reads(time.perf_counter, time.thread_time)
         # Whatever is read is copied out before the next read.
         self.buffer = bytearray(READ_BYTES)
 

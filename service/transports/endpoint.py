@@ -25,7 +25,7 @@ from service.problems import NotReady, Problem, UnknownVersion
 from service.settings import Settings
 from service.transports import errors
 from service.transports.access import Access
-from service.transports.asked import asked
+from service.transports.asked import ARRIVED, asked
 from service.transports.bodies import ClientGone, Head, decoded, read_body, read_head
 from service.transports.room import Place, Room
 
@@ -107,7 +107,7 @@ class Endpoint(ABC):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; where the client has gone away, nothing is sent."""
         identity = scope.pop(errors.ID, None) or errors.request_id(scope["headers"])
-        exchange = Exchange(scope, time.perf_counter(), identity)
+        exchange = Exchange(scope, scope.get(ARRIVED) or time.perf_counter(), identity)
         seen = self._observer.begin(exchange.arrived, scope["headers"], self._route(exchange))
         code, reason, unforeseen = CLIENT_GONE, "client_gone", None
         self._metrics.began()

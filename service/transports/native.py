@@ -18,9 +18,10 @@ from models.energy import Energy
 from service import pictures
 from service.cards import model_card, model_list
 from service.handler import Classification, Handler
+from service.measured import METHOD, Measured
 from service.problems import Problem
 from service.registry import Registry
-from service.schemas import ModelCard, ModelList
+from service.schemas import DeviceCard, ModelCard, ModelList
 from service.transports import errors, openapi
 from service.transports.bodies import Head, parse
 from service.transports.endpoint import Endpoint, Exchange, Reply, version_number
@@ -47,7 +48,7 @@ class ClassifyEndpoint(Endpoint):
         return openapi.classify(path, parameters)
 
 
-def router(handler: Handler, models: Registry) -> APIRouter:
+def router(handler: Handler, models: Registry, device: DeviceCard) -> APIRouter:
     """The models that are served and their cards."""
     api = APIRouter(prefix="/v1", tags=["models"])
 
@@ -57,7 +58,7 @@ def router(handler: Handler, models: Registry) -> APIRouter:
 
     @api.get("/models/{model}", summary="Model card", responses=openapi.answers("card", 404, 503))
     async def card(model: str) -> ModelCard:
-        return model_card(handler.find(model))
+        return model_card(handler.find(model), device)
 
     @api.get(
         "/models/{model}/versions/{version}",
@@ -65,7 +66,7 @@ def router(handler: Handler, models: Registry) -> APIRouter:
         responses=openapi.answers("card", 404, 503),
     )
     async def card_of_version(model: str, version: str) -> ModelCard:
-        return model_card(handler.find(model, version_number(version)))
+        return model_card(handler.find(model, version_number(version)), device)
 
     return api
 
@@ -112,6 +113,7 @@ def document(answer: Classification) -> dict[str, Any]:
         "timesteps": max(timesteps),
         "levels": manifest.levels,
         "predictions": predictions,
+        **({} if answer.measured is None else {"measured_energy": _measured(answer.measured)}),
         "latency_ms": {
             "decode": round(answer.decode_s * 1000, 3),
             "queue": round(answer.queue_s * 1000, 3),
@@ -132,6 +134,17 @@ def _spikes(manifest: Manifest, layers: Sequence[float]) -> dict[str, Any]:
             {"name": layer.name, "count": count, "per_neuron": count / layer.neurons}
             for layer, count in zip(manifest.layers, counts, strict=True)
         ],
+    }
+
+
+def _measured(measured: Measured) -> dict[str, Any]:
+    return {
+        "gpu": measured.gpu,
+        "counter": "nvml-total-energy",
+        "method": METHOD,
+        "window_s": round(measured.power.window_s, 3),
+        "mean_power_w": measured.power.mean_w,
+        "images_mj": (measured.images_j * 1000).tolist(),
     }
 
 

@@ -23,6 +23,7 @@ from uvicorn.server import ServerState
 
 from service.problems import HeaderTooLarge, Problem, RequestTimeout, UnreadableRequest
 from service.transports import errors
+from service.transports.asked import ARRIVED
 from service.transports.connections import READ_BYTES, Connections
 
 # What a client may still send of a body that nobody wants, and how long it may take, before it is cut off.
@@ -136,6 +137,7 @@ class Connection(HttpToolsProtocol):
         if self._waits is not None:
             self._stop(waits=True)
         self._all.busy(self)
+        self.scope[ARRIVED] = self._all.reads.since()  # type: ignore[literal-required]
         super().on_headers_complete()
         if self._all.leaving:
             self.cycle.keep_alive = False

@@ -47,6 +47,11 @@ class Panel:
     def targets(self) -> list[Target]:
         return [Target(target["expr"], target["legendFormat"]) for target in self.document.get("targets", ())]
 
+    @property
+    def is_of_a_gpu(self) -> bool:
+        """Whether it shows nothing for a server on the CPU."""
+        return any("lmht_gpu_" in target.expression for target in self.targets)
+
     def __str__(self) -> str:
         return f"{self.dashboard}: {self.title}"
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.deploy.dashboards import DASHBOARDS, GRAFANA, PANELS, RECORDED, Dashboard, Panel, known, used
+from service.gauges import GAUGES
+from tests.deploy.dashboards import DASHBOARDS, GRAFANA, PANELS, RECORDED, Dashboard, Panel, known, tool, used
 
 # Those that Grafana 11 and 12 come with; "graph", "singlestat" and "table-old" are gone.
 KINDS = {"bargauge", "heatmap", "stat", "table", "text", "timeseries"}
@@ -100,6 +103,37 @@ def test_panels_lie_beside_each_other_and_have_numbers_of_their_own(dashboard: D
         )
         assert not taken & cells, panel["title"]
         taken |= cells
+
+
+GPU_PANELS = [panel for panel in PANELS if panel.is_of_a_gpu]
+
+
+def test_panels_of_a_gpu_stand_below_their_heading() -> None:
+    document = next(each for each in DASHBOARDS if each.path.stem == "process").document
+    headings = {panel["title"]: panel["gridPos"]["y"] for panel in document["panels"] if panel["type"] == "row"}
+    below = [panel for panel in document["panels"] if panel["gridPos"]["y"] > headings["GPU"]]
+    assert below == [panel.document for panel in GPU_PANELS]
+    assert all("Empty for a server on the CPU." in panel["description"] for panel in below)
+
+
+@pytest.mark.parametrize("panel", GPU_PANELS, ids=str)
+def test_a_panel_of_a_gpu_shows_something_where_there_is_one(panel: Panel, tmp_path: Path) -> None:
+    """No GPU is at hand, so its series are made up: 200 W, and four images a second at two budgets."""
+    of_server = 'job="lmht", instance="a:8000"'
+    counters = [f'lmht_images_total{{{of_server}, timesteps="{t}"}}' for t in (1, 2)]
+    of_gpu = [f"{gauge.name}{{{of_server}}}" for gauge in GAUGES if gauge.name.startswith("lmht_gpu_")]
+    series = [{"series": name, "values": "0+30x60"} for name in counters]
+    series += [{"series": name, "values": "0+3000x60"} for name in of_gpu]
+    expressions = [target.expression for target in panel.targets]
+    for name, value in {"$job": "lmht", "$instance": ".*", "$__rate_interval": "4m"}.items():
+        expressions = [expression.replace(name, value) for expression in expressions]
+    one = {"eval_time": "10m", "exp_samples": [{"value": 1}]}
+    wanted = [{"expr": f"count({expression})", **one} for expression in expressions]
+    test = {"tests": [{"interval": "15s", "input_series": series, "promql_expr_test": wanted}]}
+    path = tmp_path / "gpu.yml"
+    path.write_text(yaml.safe_dump(test), encoding="utf-8")
+    run = subprocess.run([tool("promtool"), "test", "rules", str(path)], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 def test_every_rule_is_there_for_someone() -> None:

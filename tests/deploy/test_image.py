@@ -28,15 +28,26 @@ def stages() -> list[list[str]]:
     return found
 
 
-def test_every_stage_begins_with_the_same_patch_release_of_python() -> None:
-    images = {stage[0].split()[1] for stage in stages()}
+def names() -> list[str | None]:
+    """What the stages are called."""
+    return [stage[0].partition(" AS ")[2] or None for stage in stages()]
+
+
+# Who names no target gets the last one.
+CPU, GPU = stages()[-1], stages()[names().index("gpu")]
+
+
+def test_every_stage_begins_with_the_same_patch_release_of_python_or_with_another_stage() -> None:
+    assert names() == ["builder", "gpu-builder", "gpu", None]
+    images = {stage[0].split()[1] for stage in stages()} - set(names())
     (image,) = images
+    assert image is not None
     assert re.fullmatch(r"python:3\.11\.\d+-slim-bookworm", image)
     assert label("base.name") == f"docker.io/library/{image}"
 
 
 def label(name: str) -> str:
-    (line,) = (line for line in stages()[-1] if line.startswith("LABEL "))
+    (line,) = (line for line in CPU if line.startswith("LABEL "))
     found = re.search(rf'org\.opencontainers\.image\.{re.escape(name)}="([^"]*)"', line)
     assert found is not None, f"there is no label {name}"
     return found[1]
@@ -52,11 +63,11 @@ def test_the_labels_are_the_projects() -> None:
 @pytest.mark.parametrize("name", ["created", "revision", "source"])
 def test_what_only_the_builder_knows_is_an_argument(name: str) -> None:
     assert label(name) == f"${name.upper()}"
-    assert f"ARG {name.upper()}=unknown" in stages()[-1]
+    assert f"ARG {name.upper()}=unknown" in CPU
 
 
 def test_the_shipped_stage_copies_what_was_built_and_installs_nothing() -> None:
-    last = stages()[-1]
+    last = CPU
     assert not [line for line in last if re.search(r"\b(install|apt-get|curl|gcc)\b", line)]
     assert [line for line in last if line.startswith("RUN ") and "site-packages/pip*" in line]
     assert {line.split()[-1] for line in last if line.startswith("COPY ")} == {
@@ -66,16 +77,59 @@ def test_the_shipped_stage_copies_what_was_built_and_installs_nothing() -> None:
     }
 
 
+def extras(stage: list[str]) -> list[str]:
+    """Those that are installed in it, from the one lock."""
+    installs = [line for line in stage if "optional-dependencies" in line]
+    assert all(re.search(r"pip .* install --no-compile -c requirements\.lock -r \w+\.txt", line) for line in installs)
+    return [name for line in installs for name in re.findall(r'\["optional-dependencies"\]\["(\w+)"\]', line)]
+
+
 def test_nothing_that_only_an_extra_brings_is_installed_but_what_traces() -> None:
-    (install,) = (line for line in LINES if "optional-dependencies" in line)
-    assert re.findall(r'\["optional-dependencies"\]\["(\w+)"\]', install) == ["otel"]
+    assert extras(stages()[0]) == ["otel"]
     assert "torch" not in " ".join(PROJECT["optional-dependencies"]["otel"])
+    assert not [line for line in CPU if "gpu" in line]
+
+
+def test_the_image_for_a_gpu_is_the_cpus_with_its_extra() -> None:
+    builder = stages()[names().index("gpu-builder")]
+    assert builder[0].split()[1] == "builder"
+    assert extras(builder) == ["gpu"]
+    assert {"torch", "triton", "nvidia-ml-py", "safetensors"} == {
+        re.split(r"[^a-z-]", line)[0] for line in PROJECT["optional-dependencies"]["gpu"]
+    }
+    copied = [line.replace("gpu-builder", "builder") for line in GPU if line.startswith("COPY ")]
+    assert copied == [line for line in CPU if line.startswith("COPY ")]
+    for kind in ("USER", "EXPOSE", "STOPSIGNAL", "CMD", "ARG", "LABEL"):
+        assert [line for line in GPU if line.startswith(kind)] == [line for line in CPU if line.startswith(kind)]
+    assert variables(GPU).items() >= variables(CPU).items()
+
+
+def variables(stage: list[str]) -> dict[str, str]:
+    """What its ENV sets."""
+    (line,) = (line for line in stage if line.startswith("ENV "))
+    return dict(part.split("=", 1) for part in line.removeprefix("ENV ").split())
+
+
+def test_the_image_for_a_gpu_has_what_triton_and_the_container_runtime_need() -> None:
+    own = {name: value for name, value in variables(GPU).items() if name not in variables(CPU)}
+    # Of the driver what computes, and with "utility" NVML.
+    assert own.pop("NVIDIA_DRIVER_CAPABILITIES") == "compute,utility"
+    assert own.pop("NVIDIA_VISIBLE_DEVICES") == "all"
+    assert own.pop("LMHT_DEVICE") == "cuda"
+    assert own.pop("USER")
+    folder = Path(own.pop("TRITON_CACHE_DIR")).parent
+    assert not own
+    (made,) = (line for line in GPU if line.startswith("RUN mkdir"))
+    assert re.search(rf"mkdir .*{folder}\b.* chown 10001:10001 .*{folder}\b", made)
+    (installed,) = (line for line in GPU if "apt-get install" in line)
+    assert {"gcc", "libc6-dev"} <= set(installed.split())
+    assert "--no-install-recommends" in installed
 
 
 def test_the_health_check_asks_by_the_committed_script() -> None:
-    (line,) = (line for line in stages()[-1] if line.startswith("HEALTHCHECK "))
+    (line,) = (line for line in CPU if line.startswith("HEALTHCHECK "))
     assert line.endswith('CMD ["python", "/opt/healthcheck.py"]')
-    assert "COPY deploy/healthcheck.py /opt/healthcheck.py" in stages()[-1]
+    assert "COPY deploy/healthcheck.py /opt/healthcheck.py" in CPU
 
 
 def removed() -> list[str]:

@@ -151,6 +151,18 @@ def test_what_is_asked_for_is_what_is_granted(name: str) -> None:
     assert ("nvidia.com/gpu" in resources["limits"]) == (name == "overlays/gpu")
 
 
+def test_pods_on_a_gpu_run_there_or_not_at_all() -> None:
+    """And keep what Triton compiles where the image has it."""
+    assert environment("overlays/gpu")["LMHT_DEVICE"] == "cuda"
+    assert all("LMHT_DEVICE" not in environment(name) for name in DEPLOYMENTS if name != "overlays/gpu")
+    (cache,) = re.findall(r"TRITON_CACHE_DIR=(\S+)", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    mounts = [mount["mountPath"] for mount in container("overlays/gpu")["volumeMounts"]]
+    assert any(cache.startswith(f"{mount}/") for mount in mounts)
+    startup = probes(container("overlays/gpu"))["startupProbe"]
+    assert startup["failureThreshold"] > probes(container("base"))["startupProbe"]["failureThreshold"]
+    assert startup["httpGet"]["path"] == "/readyz"
+
+
 def test_an_update_and_a_drained_node_leave_servers_that_answer() -> None:
     deployment, budget = one("base", "Deployment")["spec"], one("base", "PodDisruptionBudget")["spec"]
     assert deployment["strategy"]["rollingUpdate"]["maxUnavailable"] == 0

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from loadtest import command
-from loadtest.asks import AUTO, Ask
+from loadtest.asks import AUTO, Ask, Mix
 from loadtest.calling import Call
 from loadtest.during import Disturbance, During
 from loadtest.errors import LoadTestError
@@ -40,6 +40,7 @@ class Session:
         self.runs: list[Run] = []
         self.peaks: list[Peak] = []
         self.most = 1000
+        self.disturbed = False
         self.models: tuple[Model, ...] = (MODEL,)
 
     @property
@@ -50,7 +51,8 @@ class Session:
         if self.interrupted:
             return None
         self.plans.append(plan)
-        self.runs.append(simulated(plan, SERVER))
+        made = simulated(plan, SERVER)
+        self.runs.append(replace(made, invalid=("disturbed",)) if self.disturbed else made)
         return self.runs[-1]
 
 
@@ -130,12 +132,17 @@ def test_a_trace_may_ask_any_model(session: Session, tmp_path: Path) -> None:
 
 
 def test_the_suite_has_a_peak_a_ramp_and_an_overload(session: Session) -> None:
-    session.models = (replace(MODEL, budgets=(1,)),)
+    session.models = (replace(MODEL, budgets=(1, 2, 4)),)
     loadtest("suite", "--window-s", "1.5", "--warmup-s", "0.3")
-    assert [(peak.way, peak.rate is not None) for peak in session.peaks] == [("1", True), ("auto within 50 ms", True)]
-    ramps = [plan.offered_rate for plan in session.plans if plan.scenario == "ramp" and plan.mix.way == "1"]
+    ways = ["1", "2", "4", "auto within 50 ms"]
+    assert [(peak.way, peak.rate is not None) for peak in session.peaks] == [(way, True) for way in ways]
     rate = session.peaks[0].rate or 0
-    assert ramps == pytest.approx([share * rate for share in (0.25, 0.5, 0.75, 1.0, 1.3)])
+    ramps = {
+        way: [plan.offered_rate for plan in session.plans if plan.scenario == "ramp" and plan.mix.way == way]
+        for way in ways
+    }
+    assert ramps["1"] == pytest.approx([share * rate for share in (0.3, 0.6, 0.9, 1.2)])
+    assert [len(found) for found in ramps.values()] == [4, 0, 4, 4]  # the smallest, the largest and auto
     overload = session.plans[-1]
     assert overload.scenario == "overload"
     assert overload.mix.asks == (Ask("stub", AUTO, deadline_ms=50.0),)
@@ -147,6 +154,24 @@ def test_the_suite_has_a_peak_a_ramp_and_an_overload(session: Session) -> None:
     assert sum(step.seconds for step in overload.load.steps) == pytest.approx(7 * 1.5 + 0.3)
 
 
+def test_the_suite_begins_with_all_ways_in_turns_one_request_at_a_time(session: Session) -> None:
+    session.models = (replace(MODEL, budgets=(1, 2)),)
+    loadtest("suite", "--window-s", "1.5", "--warmup-s", "0.3")
+    (first,) = [plan for plan in session.plans if plan.scenario == "in-turns"]
+    assert first is session.plans[0]
+    assert first.apart
+    assert first.load == Closed(1)
+    assert first.mix == Mix((Ask("stub", 1), Ask("stub", 2), Ask("stub", AUTO, deadline_ms=50.0)), (1.0, 1.0, 1.0))
+    assert (first.seconds, first.warmup_s) == (8 * 1.5, 0.3)
+
+
+def test_turns_in_which_the_client_was_disturbed_are_taken_once_more(session: Session) -> None:
+    session.models = (replace(MODEL, budgets=(1,)),)
+    session.disturbed = True
+    loadtest("suite", "--window-s", "1.5", "--warmup-s", "0.3")
+    assert [plan.scenario for plan in session.plans].count("in-turns") == 2
+
+
 def test_an_interrupted_suite_ends_with_what_there_is(session: Session) -> None:
     session.most = 3
     loadtest("suite", "--window-s", "1")
@@ -156,9 +181,13 @@ def test_an_interrupted_suite_ends_with_what_there_is(session: Session) -> None:
 
 def test_the_suite_takes_about_as_long_as_it_is_told() -> None:
     models: list[Model] = [replace(MODEL, budgets=tuple(range(1, n + 1))) for n in (4, 3, 3, 4)]
-    runs = sum((len(model.budgets) + 1) * 11 + 7 for model in models)
+    searches = 6 * (5 + 4 + 4 + 5)  # of each budget and of auto
+    ramps = 4 * 3 * len(models)
+    runs = searches + ramps + 2 * len(models)  # and one in turns, and one of overload
     seconds = window_s(models, 10)
-    assert runs * (seconds + warmup_s(seconds, 1.0) + 0.4) == pytest.approx(600)
+    counted = (searches + ramps + (8 + 7) * len(models)) * seconds
+    assert counted + runs * (warmup_s(seconds, 1.0) + 0.4) == pytest.approx(600)
+    assert seconds > 1.8
     assert window_s(models, 0.1) == 1.0
     assert warmup_s(100, 1.0) == 1.0
 

@@ -230,3 +230,33 @@ def test_every_request_is_a_line_of_a_file(tmp_path: Path) -> None:
         pairs = [*zip(one.images, one.labels, strict=True)] if answered else []
         assert int(row["correct"]) == sum(image.chosen == label for image, label in pairs)
         assert int(row["labelled"]) == sum(label >= 0 for _, label in pairs)
+
+
+def test_ways_that_stand_apart_are_a_run_each_of_their_own_requests() -> None:
+    mixed = plan()
+    found = tally.apart(mixed, driven(logged(REQUESTS)), 1, RUN.reconciled, ["said"])
+    assert [run.name for run in found] == ["a, auto, in turns", "b, T = 2, 2 images, in turns"]
+    assert [(run.model, run.way) for run in found] == [("a", "auto"), ("b", "2")]
+    for way, run in enumerate(found):
+        # By themselves, logged as if nobody else had asked.
+        own = [replace(one, way=0) for one in REQUESTS if one.way == way]
+        alone = replace(mixed, mix=Mix.of(ASKS[way]))
+        expected = tally.run(alone, driven(logged(own)), 1)
+        for name in ("outcomes", "latency", "service", "queue", "images", "labelled", "correct", "spikes", "budgets"):
+            assert getattr(run, name) == getattr(expected, name), name
+        assert run.parameters["images"] == ASKS[way].images
+        assert "mix" not in run.parameters
+    assert found[0].offered + found[1].offered == RUN.offered
+    assert ("said" in found[0].notes, found[1].notes) == (True, ())
+
+
+def test_ways_that_stand_apart_are_invalid_together() -> None:
+    busy = replace(driven(logged(REQUESTS)), cpu=1.0)
+    assert all("used 100 % of a core" in run.invalid[-1] for run in tally.apart(plan(), busy, 1))
+
+
+def test_what_was_run_for_a_way_goes_with_it() -> None:
+    whole = logged(REQUESTS)
+    parts = [columns.of_way(whole, way) for way in (0, 1)]
+    assert sum((part.runs for part in parts), Counter()).total() == whole.runs.total()
+    assert all({way for way, _ in part.runs} == {0} for part in parts)

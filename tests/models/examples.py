@@ -39,7 +39,7 @@ def images(count: int, size: int, seed: int = 0) -> Tensor:
     return torch.rand(count, 1, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def network(architecture: str, levels: int, tgim: Tgim, seed: int = 0) -> Network:
+def network(architecture: str, levels: int, tgim: Tgim, seed: int = 0, budgets: Sequence[int] = BUDGETS) -> Network:
     """An untrained network with every parameter of its neurons and norms random, thresholds differing by layer."""
     generator = torch.Generator().manual_seed(seed)
     parameters, size = ARCHITECTURES[architecture]
@@ -50,7 +50,7 @@ def network(architecture: str, levels: int, tgim: Tgim, seed: int = 0) -> Networ
             {
                 "channels": 1,
                 "classes": CLASSES,
-                "budgets": BUDGETS,
+                "budgets": budgets,
                 "levels": levels,
                 "tgim": tgim,
                 "mean": (0.4,),

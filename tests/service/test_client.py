@@ -97,14 +97,20 @@ def test_numbers_and_options_go_as_json(kind: str) -> None:
     with asked(kind, httpx.Response(200, json=EXAMPLES["classify"])) as (asking, seen):
         asking.classify_numbers("mnist", images.astype(np.float64), version=3, timesteps="auto", include_input=True)
         asking.classify_numbers("mnist", images.tolist(), deadline_ms=50.5)
+        asking.classify_numbers("mnist", images.tolist(), include_input=True, include_measured=True)
     assert [request.url.path for request in seen] == [
         "/v1/models/mnist/versions/3/classify",
+        "/v1/models/mnist/classify",
         "/v1/models/mnist/classify",
     ]
     assert {request.headers["content-type"] for request in seen} == {"application/json"}
     bodies = [json.loads(request.content) for request in seen]
     assert all(np.array_equal(body.pop("instances"), images) for body in bodies)
-    assert bodies == [{"timesteps": "auto", "include": ["input"]}, {"deadline_ms": 50.5}]
+    assert bodies == [
+        {"timesteps": "auto", "include": ["input"]},
+        {"deadline_ms": 50.5},
+        {"include": ["input", "measured"]},
+    ]
 
 
 @pytest.mark.parametrize("method", ["classify", "classify_numbers"])

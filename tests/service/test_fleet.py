@@ -13,9 +13,11 @@ import pytest
 from models.bundle import Bundle, BundleError, Engine
 from service.app import create_app
 from service.engines import EngineOptions, open_engine
+from service.meter import GpuMeter
 from service.peers import Peers
 from service.settings import Settings
 from tests import tiny
+from tests.gpus import DrawingGpu
 from tests.scrapes import fallen, value
 from tests.serving import RunningApp
 
@@ -32,6 +34,7 @@ class Workers:
         self.apps: list[RunningApp] = []
         self.refuse: set[str] = set()
         self.meeting, self._monkeypatch = meeting, monkeypatch
+        self.gpus: list[DrawingGpu] = []
 
     def start(self) -> RunningApp:
         self._monkeypatch.setattr(os, "getpid", lambda: 1000 + len(self.apps))
@@ -42,7 +45,9 @@ class Workers:
                 raise BundleError("no room")
             return open_engine(bundle, OPTIONS)
 
-        app = RunningApp(create_app(Settings(models=(self.repository,)), opened, peers=Peers(self.meeting)))
+        meter = GpuMeter(lambda: self.gpus[number], shared=True) if self.gpus else None
+        settings = Settings(models=(self.repository,))
+        app = RunningApp(create_app(settings, opened, peers=Peers(self.meeting), meter=meter))
         app.__enter__()
         self.apps.append(app)
         return app.ready()
@@ -214,3 +219,19 @@ def test_what_a_process_counted_stays_when_it_ends(workers: Workers) -> None:
     third.post(CLASSIFY, json=BODY).raise_for_status()
     assert scraped(first, "lmht_requests_total", model="tiny", code="200") == 4
     assert scraped(third, "lmht_worker_starts_total") == 3
+
+
+def test_a_gpu_that_processes_share_is_told_of_once(workers: Workers) -> None:
+    """Each has read it at another moment; what each holds of its memory adds up."""
+    workers.gpus = [DrawingGpu(), DrawingGpu()]
+    apps = [workers.start(), workers.start()]
+    for gpu, joules in zip(workers.gpus, (100.0, 101.0), strict=True):
+        gpu.counter = lambda joules=joules: joules  # type: ignore[misc]
+    for app in apps:
+        assert scraped(app, "lmht_gpu_energy_joules_total") == 101
+        assert scraped(app, "lmht_gpu_memory_bytes") == 1000
+        assert scraped(app, "lmht_gpu_utilization_ratio") == 0.5
+        assert scraped(app, "lmht_gpu_reserved_bytes") == 2 * 300
+        refused = app.post(CLASSIFY, json={**BODY, "include": ["measured"]})
+        assert refused.status_code == 422
+        assert "several worker processes share the GPU" in refused.json()["detail"]

@@ -6,18 +6,20 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from scipy.special import softmax
 
 from models.bundle import Outputs
-from service import options
+from service import options, scheduler
 from service.app import Services, make_services
 from service.handler import Classification, ClassifyRequest, Instances, Pictures
-from service.problems import NotReady, TooManyImages, UnknownModel, UnknownVersion
+from service.problems import DeadlinePassed, NotReady, Problem, TooManyImages, UnknownModel, UnknownVersion
 from service.settings import Settings
 from tests import tiny
 from tests.images import encode
@@ -155,5 +157,40 @@ def test_a_cancelled_request_leaves_nothing_in_the_queue(repository: Path) -> No
             await asyncio.gather(*tasks, return_exceptions=True)
             assert services.scheduler.queued_images == 0
             factory.engine.gate.set()
+
+    asyncio.run(run())
+
+
+def test_what_would_be_refused_is_refused_before_its_picture_is_looked_at(repository: Path) -> None:
+    nonsense = Pictures([b"this is no picture"])
+
+    async def ask(services: Services, **values: Any) -> str:
+        with pytest.raises(Problem) as caught:
+            await services.handler.classify(request(nonsense, **values))
+        return type(caught.value).__name__
+
+    async def run() -> None:
+        async with running(repository) as services:
+            assert await ask(services) == "UnreadablePicture"
+
+            for refusal, problem in (
+                (scheduler.QueueFull("", 1.5), "QueueFull"),
+                (scheduler.TooLate("", 1.5), "TooBusy"),
+                (scheduler.DeadlinePassed(), "DeadlinePassed"),
+            ):
+                check = Mock(side_effect=refusal)
+                services.scheduler.check = check  # type: ignore[method-assign]
+                assert await ask(services, deadline_ms=1e6) == problem
+                assert check.call_args.args[3] == (1, *services.handler.find("tiny").manifest.input.shape)
+
+    asyncio.run(run())
+
+
+def test_a_request_that_has_waited_for_its_deadline_unread_is_late(repository: Path) -> None:
+    async def run() -> None:
+        async with running(repository) as services:
+            asked = request(Pictures([b"this is no picture"]), deadline_ms=100)
+            with pytest.raises(DeadlinePassed):
+                await services.handler.classify(replace(asked, arrived=time.perf_counter() - 0.2))
 
     asyncio.run(run())

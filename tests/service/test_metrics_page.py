@@ -28,12 +28,12 @@ def test_the_page_has_a_line_for_every_metric_and_no_other() -> None:
     there: list[Row] = [
         (name, "histogram" if bounds else "counter", labels, text) for name, bounds, labels, text in counted
     ]
-    there += [(gauge.name, "gauge", gauge.labels, gauge.text) for gauge in GAUGES]
+    there += [(gauge.name, gauge.kind, gauge.labels, gauge.text) for gauge in GAUGES]
     assert documented() == there
 
 
 def test_every_unit_is_the_base_unit_that_the_name_ends_with() -> None:
-    units = {"seconds": "s", "joules": "J", "bytes": "bytes"}
+    units = {"seconds": "s", "joules": "J", "bytes": "bytes", "watts": "W"}
     for line in PAGE.read_text(encoding="utf-8").splitlines():
         if match := re.match(r"\| `(\w+?)(?:_total)?` \| \w+ \| [^|]* \| ([^|]*) \|", line):
             name, unit = match.groups()

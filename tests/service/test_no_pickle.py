@@ -24,8 +24,10 @@ CALLS = {
 
 
 def served() -> list[Path]:
-    """The modules of the service, and those of models/ that it may import."""
-    shared = [ROOT / "models" / name for name in ("bundle", "energy", "cpu.py", "labels.py", "tools.py")]
+    """The modules of the service, and those of models/ that it may import, or that make networks of bundles for it."""
+    names = ("bundle", "energy", "cpu.py", "labels.py", "tools.py")
+    on_a_gpu = ("evaluation.py", "export", "fused", "kernels", "networks", "neuron.py")
+    shared = [ROOT / "models" / name for name in (*names, *on_a_gpu)]
     files = [ROOT / "service", *(path if path.exists() else path.with_suffix(".py") for path in shared)]
     found = [path for file in files for path in (file.rglob("*.py") if file.is_dir() else [file])]
     assert len(found) > 100

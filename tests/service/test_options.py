@@ -21,7 +21,7 @@ VALUES = st.fixed_dictionaries(
         "top_k": st.integers(1, 1000),
         "deadline_ms": st.floats(0.001, 3.6e6).filter(math.isfinite),
         "energy_profile": st.sampled_from(sorted(PROFILES)),
-        "include": st.just(["input"]),
+        "include": st.sampled_from([["input"], ["measured"], ["input", "measured"]]),
         "id": st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=128),
     },
 )
@@ -30,11 +30,11 @@ VALUES = st.fixed_dictionaries(
 @given(VALUES)
 def test_query_form_and_json_mean_the_same(values: dict[str, Any]) -> None:
     from_json = options.from_values(values)
-    pairs = [(name, "input" if name == "include" else str(value)) for name, value in values.items()]
+    pairs = [(name, ",".join(value) if name == "include" else str(value)) for name, value in values.items()]
     assert options.from_text(pairs) == from_json
     assert options.from_query(urlencode(pairs).encode()) == from_json
     for name, value in values.items():
-        assert getattr(from_json, name) == (("input",) if name == "include" else value)
+        assert getattr(from_json, name) == (tuple(value) if name == "include" else value)
 
 
 def test_nothing_said_is_everything_left_to_the_server() -> None:
@@ -64,6 +64,9 @@ def test_nothing_said_is_everything_left_to_the_server() -> None:
         "deadline_ms=-1",
         "energy_profile=free",
         "include=weights",
+        "include=input,input",
+        "include=input&include=input",
+        "include=input,measured,input",
         "id=",
         "id=with%20space",
         "id=line%0Abreak",

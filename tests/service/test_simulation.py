@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from service.cli import app
 from service.simulation.clock import simulate
 from service.simulation.engine import Costs, CostsError, read_costs
-from service.simulation.study import AUTO, Study, bound, study
-from service.simulation.traffic import Traffic, run
+from service.simulation.report import markdown
+from service.simulation.study import AUTO, BLIND, Study, bound, study
+from service.simulation.traffic import Http, Outcome, Traffic, run
 
 ROOT = Path(__file__).parents[2]
 MEASURED = ROOT / "docs" / "simulation" / "resnet18-costs.json"
@@ -74,6 +75,45 @@ def test_the_oracle_mixes_two_budgets_where_the_largest_does_not_suffice() -> No
     assert bound(10.0, costs(), ACCURACIES).accuracy == pytest.approx(0.8)
     beyond = bound(20.0, costs(), ACCURACIES)
     assert (beyond.in_time, beyond.accuracy) == pytest.approx((0.5, 0.8))
+
+
+def small_costs() -> Costs:
+    """What a small network takes beside HTTP's 0.9 ms: seconds by budget and images."""
+    seconds = {1: {1: 25e-5, 4: 7e-4, 16: 24e-4}, 2: {1: 4e-4, 4: 13e-4, 16: 46e-4}, 4: {1: 8e-4, 4: 27e-4, 16: 1e-2}}
+    return Costs(network="small", seconds=seconds, variation=0.05, machine={})
+
+
+def with_http(rate: float, *, seen: bool, requests: int = 1500) -> Outcome:
+    return run(Traffic(rate, requests, 0.05, http=Http(0.0009, seen)), (1, 2, 4), small_costs(), ACCURACIES)
+
+
+def test_where_http_is_the_most_of_the_work_budgets_are_smaller_for_its_sake() -> None:
+    # The core does 660 requests a second at T = 4, and 950 at T = 1.
+    quiet = with_http(300, seen=True)
+    assert (quiet.in_time, set(quiet.budgets)) == (1.0, {4})
+    busy, unseen = (with_http(750, seen=seen) for seen in (True, False))
+    assert busy.in_time > 0.9
+    assert set(busy.budgets) == {1, 2, 4}
+    assert busy.late < 0.02
+    assert unseen.in_time < 0.2  # requests wait where no queue shows them
+
+
+def test_beyond_what_http_can_do_it_answers_some_instead_of_none() -> None:
+    beyond, unseen = (with_http(1100, seen=seen) for seen in (True, False))
+    assert beyond.in_time > 0.4
+    assert beyond.refused > 2 * beyond.late
+    assert unseen.in_time < 0.05
+
+
+def test_a_study_with_http_has_its_capacity_and_the_scheduler_that_does_not_know_of_it() -> None:
+    found = study(small_costs(), ACCURACIES, "test", (1.2,), requests=300, http_s=0.0009)
+    assert found.capacity == pytest.approx(1 / (1e-2 / 16 + 0.0009))
+    (point,) = found.points
+    assert list(point.outcomes) == ["T = 1", "T = 2", "T = 4", BLIND, AUTO]
+    assert found.deadline_s == pytest.approx(5 * (0.0008 + 0.0009))
+    assert "HTTP takes 0.9 ms a request" in markdown(found)
+    assert point.bound.in_time == 1.0
+    assert bound(2000, small_costs(), ACCURACIES, 0.0009).in_time == pytest.approx(1 / (2000 * (0.0009 + 24e-4 / 16)))
 
 
 @pytest.fixture(scope="module")

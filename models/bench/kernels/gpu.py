@@ -1,73 +1,58 @@
-"""How work on a GPU is timed, and what the GPU is.
+"""How the calls of a case are timed, on a GPU only.
 
-Calls are captured in a CUDA graph and replayed, so that what Python takes to launch a kernel stays out of the figure;
-events of the GPU's own clock stand around the replay. Calls take their inputs in turn from several sets that do not
-fit into the cache together, as in a network, where a layer's input was written long before.
+They are captured in a CUDA graph and replayed, so that what Python takes to launch a kernel stays out of the figure.
+They take their inputs in turn from several sets that do not fit into the cache together, as in a network, where a
+layer's input was written long before.
 """
 
 from __future__ import annotations
 
-import subprocess
+import math
+import statistics
 from collections.abc import Callable, Sequence
 
-import torch
+from triton.runtime.errors import OutOfResources
 
-# Larger than the second-level cache of any GPU that is meant (H200: 60 MB).
-CACHE_BYTES = 256_000_000
-_WARMUP = 3
-_LEAST_S = 2e-3
+from models.bench.cuda import Timed, capture
+from models.bench.kernels.alternatives import FUSED_FP16, FUSED_INT8, calls
+from models.bench.kernels.tune import Tile, Timer
+from models.kernels import configs
+from models.kernels.configs import ConvolutionConfig
 
-
-class NoGpu(Exception):
-    """There is no GPU to measure on; the text says what was found."""
-
-
-def describe() -> str:
-    """The GPU and its driver, in words. Raises NoGpu."""
-    if not torch.cuda.is_available():
-        raise NoGpu("no CUDA device: lmht bench kernels measures an NVIDIA GPU, and nothing else stands in for one")
-    device = torch.cuda.get_device_properties(0)
-    memory = device.total_memory / 2**30
-    return (
-        f"{device.name}, {device.multi_processor_count} multiprocessors, {memory:.0f} GiB, driver {_driver()}, "
-        f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
-    )
-
-
-def _driver() -> str:
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
-    try:
-        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+_ROUNDS = 5
 
 
 class Replay:
     """Calls captured once; each `seconds` replays them and gives the mean time of one."""
 
     def __init__(self, calls: Sequence[Callable[[], object]]) -> None:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(_WARMUP):
-                for call in calls:
-                    call()
-        torch.cuda.current_stream().wait_stream(side)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        def all_of_them() -> None:
             for call in calls:
                 call()
+
+        self._timed = Timed(capture(all_of_them))
         self._calls = len(calls)
-        self._replays = 1
-        self._replays = max(1, round(_LEAST_S / (self.seconds() * self._calls)))
 
     def seconds(self) -> float:
         """Of one call."""
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        for _ in range(self._replays):
-            self._graph.replay()
-        end.record()
-        end.synchronize()
-        taken_ms: float = begin.elapsed_time(end)
-        return taken_ms / 1000 / (self._replays * self._calls)
+        return self._timed.seconds() / self._calls
+
+
+def timer(tile: Tile, seed: int) -> Timer:
+    """What its layer takes with a tile: the median of a few."""
+    work = calls(tile.layer, seed)[FUSED_INT8 if tile.whole else FUSED_FP16]
+
+    def seconds(config: ConvolutionConfig) -> float:
+        before = configs.CONVOLUTIONS.get(tile.key)
+        configs.CONVOLUTIONS[tile.key] = config
+        try:
+            replay = Replay(work)
+            return statistics.median(replay.seconds() for _ in range(_ROUNDS))
+        except OutOfResources:
+            return math.inf
+        finally:
+            del configs.CONVOLUTIONS[tile.key]
+            if before is not None:
+                configs.CONVOLUTIONS[tile.key] = before
+
+    return seconds

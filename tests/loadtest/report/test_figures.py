@@ -21,7 +21,7 @@ def test_the_overview_sets_accuracy_against_energy_latency_and_the_peak(suite: R
     charts = figures.pareto(choices, "p99 ≤ 50 ms")
     assert [c.x.title.split()[0] for c in charts] == ["energy", "median", "images/s"]
     for choice in choices:
-        label = "T=" + choice.way if choice.way.isdecimal() else choice.way
+        label = "T=" + choice.way if choice.way.isdecimal() else "auto"
         assert choice.accuracy
         energy, latency, rate = (points(chart).get(label) for chart in charts)
         assert energy == ((choice.energy_nj or 0) / 1000, 100 * choice.accuracy.share)
@@ -30,6 +30,12 @@ def test_the_overview_sets_accuracy_against_energy_latency_and_the_peak(suite: R
             assert rate == (choice.at_peak.images / choice.at_peak.seconds, energy[1])
         else:
             assert rate is None
+
+
+def test_two_ways_of_choosing_are_labelled_in_full(suite: Record) -> None:
+    runs = [records.run(records.NUMBERS, records.AUTO, 50.0, seconds=1, deadline_s=s) for s in (0.03, 0.1)]
+    found = points(figures.pareto(reading.choices(replace(suite, runs=(*suite.runs, *runs))), "")[0])
+    assert {"auto within 30 ms", "auto within 100 ms"} <= set(found)
 
 
 def test_what_the_server_chose_is_hollow_and_on_no_line(suite: Record) -> None:

@@ -167,3 +167,38 @@ def test_an_overload_is_a_course_and_no_point_of_a_curve_and_no_little_load(suit
     assert overload.offered_rate == pytest.approx(1400 * 0.4)
     assert reading.top_rate(overload) == pytest.approx(1400, rel=0.1)
     assert reading.top_rate(light) == 2000
+
+
+def test_turns_stand_for_little_load_before_a_stream_alone(suite: Record) -> None:
+    made = [
+        replace(suite.runs[0], scenario=scenario, offered_rate=None, name=scenario)
+        for scenario in ("single-stream", "in-turns")
+    ]
+    found = reading.choices(replace(suite, runs=(*suite.runs, *made)))
+    assert next(c for c in found if c.way == "1").light.name == "in-turns"
+    # They are a point of no curve: each way has only its turns.
+    curves = reading.curves(replace(suite, runs=(*suite.runs, made[1])))
+    assert [len(curve.runs) for curve in curves] == [len(curve.runs) for curve in reading.curves(suite)]
+
+
+def test_little_load_is_said_to_be_the_same_for_all_only_where_it_was(suite: Record) -> None:
+    by_rates = reading.choices(suite)
+    in_turns = [replace(c, light=replace(c.light, scenario="in-turns")) for c in by_rates]
+    alone = [replace(c, light=replace(c.light, scenario="single-stream")) for c in by_rates]
+    assert reading.little_load(by_rates) == reading.little_load([*in_turns[:1], *by_rates[1:]]) == "little load"
+    assert reading.little_load(in_turns) == "one request at a time, budgets in turns"
+    assert reading.little_load(alone) == "one request at a time"
+
+
+def test_a_tail_of_few_answers_is_marked() -> None:
+    few, enough = (records.distribution([0.01] * count) for count in (999, 1000))
+    assert reading.told_ms(few, (0.5, 0.9, 0.99, 0.999)) == ("10.0", "10.0", "≈10.0", "–")
+    assert reading.told_ms(enough, (0.5, 0.99)) == ("10.0", "10.0")
+
+
+def test_what_the_search_gave_up_early_is_no_point_of_a_curve(suite: Record) -> None:
+    searched = [r for r in suite.runs if r.scenario == "find-peak" and r.way == "1"]
+    short = replace(searched[0], seconds=0.5 * searched[0].seconds)
+    (curve,) = reading.curves(replace(suite, runs=(short, *searched[1:])))
+    assert len(curve.runs) == len(searched) - 1
+    assert short not in curve.runs

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-import json
+import math
 import os
 import re
 import subprocess
 import sys
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 
@@ -15,10 +16,13 @@ from typer.testing import CliRunner
 from models.bench.kernels import alternatives
 from models.bench.kernels.alternatives import COPY, CUDNN, FUSED_FP16, FUSED_INT8, NEURON
 from models.bench.kernels.cases import RESNET18, Case, Layer, LayerCase, NeuronCase, all_cases
+from models.bench.kernels.measuring import Timers, measured
 from models.bench.kernels.report import markdown
-from models.bench.kernels.study import Study, StudyError, Timers
+from models.bench.kernels.tune import Tile, best, rows, tiles
 from models.bench.random_network import network
+from models.bench.study import Study
 from models.commands.bench import bench
+from models.kernels.configs import ConvolutionConfig, convolution_config
 from models.kernels.contracts import Fired
 from models.machine import describe_machine
 
@@ -60,41 +64,10 @@ def test_all_alternatives_of_a_layer_do_the_same(device: str, monkeypatch: pytes
         assert found.unit_spikes.sum() > 0
 
 
-def test_a_study_that_was_stopped_goes_on(tmp_path: Path) -> None:
-    path = tmp_path / "kernels.json"
-    asked = []
-
-    def counted(case: Case) -> Timers:
-        asked.append(case.name)
-        return timers(case)
-
-    study = Study(path, MACHINE)
-    for case in CASES[:3]:
-        study.measure(case, counted, rounds=3, seed=0)
-    again = Study(path, MACHINE)
-    assert again.missing(CASES) == list(CASES[3:])
-    for case in CASES:
-        again.measure(case, counted, rounds=3, seed=0)
-    assert asked == [case.name for case in CASES]
-    assert len(json.loads(path.read_text())["cases"]) == len(CASES)
-
-
-def test_a_file_of_another_gpu_or_of_something_else_is_not_gone_on_with(tmp_path: Path) -> None:
-    path = tmp_path / "kernels.json"
-    Study(path, MACHINE).measure(CASES[0], timers, rounds=3, seed=0)
-    with pytest.raises(StudyError, match=r"measured with a GPU, driver 1.*here is another GPU"):
-        Study(path, describe_machine(devices=["another GPU"]))
-    for text in ("{}", "[]", "no"):
-        path.write_text(text)
-        with pytest.raises(StudyError, match="no file of lmht bench kernels"):
-            Study(path, MACHINE)
-
-
 def test_the_report_adds_up_layers_as_often_as_they_occur(tmp_path: Path) -> None:
-    study = Study(tmp_path / "kernels.json", MACHINE)
-    for case in CASES[:-1]:
-        study.measure(case, timers, rounds=3, seed=0)
-    text = markdown(study.comparisons, CASES, "a GPU", "lmht bench kernels")
+    study = Study(tmp_path / "kernels.json", MACHINE, "lmht bench kernels")
+    study.go_on(CASES[:-1], lambda case: measured(case, timers(case), MACHINE, rounds=3, seed=0), limit_s=60)
+    text = markdown(study.found, CASES, "a GPU", "lmht bench kernels")
     # Sixteen 3×3 convolutions at 1 ms each; of the last network a layer is missing, so it has no sum.
     assert "| full, T = 4, batch 8 | 16.0 ms | 32.0 ms | 48.0 ms | 64.0 ms | 3.00 | 1.50 |" in text
     assert "factored, T = 4, batch 64" not in text
@@ -127,3 +100,48 @@ def test_compiled_for_hopper_nothing_spills_and_tensor_cores_multiply() -> None:
     rows = re.findall(r"^ 4 (full|factored) +(\S.*?) +(\d+) +(\d+) +(\d+)$", run.stdout, re.MULTILINE)
     assert len(rows) == 2 * (1 + 4 * 2)
     assert all(spilled == "0" for _, _, _, spilled, _ in rows), run.stdout
+
+
+def test_each_row_of_the_table_is_tuned_once_and_says_what_it_gains(tmp_path: Path) -> None:
+    """Factored layers convolve once whatever T is: all of them share a row."""
+    wanted = tiles(all_cases((1, 4), (8,)))
+    assert len(wanted) == len({tile.name for tile in wanted}) == len({tile.key for tile in wanted}) == 2 * 2 * 7
+    study = Study(tmp_path / "tiles.json", MACHINE, "lmht bench kernels --tune")
+    assert study.go_on(wanted, lambda tile: best(tile, lambda config: 1e-6 * config.rows), limit_s=60) == 0
+    written = rows(study.found, wanted)
+    table = eval(f"{{{''.join(line.partition('#')[0] for line in written)}}}", {"ConvolutionConfig": ConvolutionConfig})
+    for tile in wanted:
+        assert table[tile.key].rows <= convolution_config(*tile.key, tuned=False).rows
+    assert "µs, by rule " in written[0]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+def test_the_descent_finds_the_best_of_what_it_may_try(whole: bool, steps: int) -> None:
+    tile = Tile(LayerCase(RESNET18[2], steps, "full", 64), whole)
+    liked = ConvolutionConfig(64, 32, 64, 4, 2)
+    tried = []
+
+    def seconds(config: ConvolutionConfig) -> float:
+        tried.append(config)
+        if config.stages == 4:
+            return math.inf
+        pairs = zip(astuple(config), astuple(liked), strict=True)
+        return 1e-6 * (1 + sum(abs(math.log2(a / b)) for a, b in pairs))
+
+    found = best(tile, seconds)
+    assert ConvolutionConfig(**found["tile"]) == liked
+    assert found["tried"] == len(tried) == len(set(tried))
+    for config in tried[1:]:
+        assert steps * config.rows * config.columns / (32 * config.warps) <= 128
+    assert found["rule_seconds"] == seconds(convolution_config(*tile.key, tuned=False))
+
+
+def test_a_gain_within_the_noise_does_not_change_the_tile() -> None:
+    tile = tiles(all_cases((4,), (64,)))[0]
+    start = convolution_config(*tile.key)
+    found = best(tile, lambda config: 1.0 if config == start else 0.995)
+    assert ConvolutionConfig(**found["tile"]) == start
+    nothing_fits = best(tile, lambda config: math.inf)
+    assert nothing_fits["rule_seconds"] is None
+    assert rows({tile.name: nothing_fits}, [tile]) == []

@@ -111,6 +111,18 @@ def test_no_tile_changes_an_answer(tile: tuple[int, int, int], device: str, monk
         assert torch.equal(found, same)
 
 
+def test_currents_that_are_to_be_precise_are_float32(device: str) -> None:
+    """A sum of whole numbers that half precision has to round."""
+    spikes = channels_last(torch.full((2, 1, 40, 3, 3), 100, dtype=torch.int8)).to(device)
+    weight = torch.full((3, 40, 1, 1), 101, dtype=torch.int8).contiguous(memory_format=torch.channels_last).to(device)
+    scale = torch.full((3,), 2**-10, device=device)
+    total = 40 * 100 * 101 / 2**10
+    rounded, exact = (convolve(spikes, weight, scale, precise=precise) for precise in (False, True))
+    assert (rounded.dtype, exact.dtype) == (torch.float16, torch.float32)
+    assert (exact.double() == total).all()
+    assert (rounded.double() != total).all()
+
+
 def silent(*shape: int) -> Tensor:
     return channels_last(torch.zeros(shape, dtype=torch.int8))
 

@@ -78,7 +78,13 @@ class World:
     """The scheduler, its engine, and what to do with them; to be made on a simulated loop."""
 
     def __init__(
-        self, *, overload: Overload = "degrade", concurrency: int = 1, seeded: bool = True, **limits: Any
+        self,
+        *,
+        overload: Overload = "degrade",
+        concurrency: int = 1,
+        seeded: bool = True,
+        busy: Callable[[], float] = lambda: 0.0,
+        **limits: Any,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.engine = Engine()
@@ -89,6 +95,7 @@ class World:
             concurrency=concurrency,
             runner=Runner(),
             clock=self.loop.time,
+            busy=busy,
         )
         if seeded:
             for t in BUDGETS:

@@ -12,6 +12,7 @@ import pytest
 from service.scheduler import TooLate
 from service.scheduler.costs import CostModel
 from service.scheduler.forecast import Forecast
+from service.scheduler.handling import Handling
 from service.scheduler.load import OfferedLoad
 from service.scheduler.policy import BudgetPolicy
 from service.scheduler.queue import WorkQueue
@@ -90,7 +91,7 @@ async def test_budgets_come_down_at_once_and_up_one_at_a_time() -> None:
 
 @on_simulated_time
 async def test_they_rise_one_at_a_time_and_only_where_there_is_twice_the_time() -> None:
-    engine, costs = Engine(), CostModel()
+    engine, costs = Engine(), CostModel(Handling(lambda: 0.0, 0.0))
     for t in BUDGETS:
         costs.seed("m", t, {n: engine.seconds(t, n) for n in (1, BUCKET)})
     policy = BudgetPolicy(costs, Forecast(costs, "degrade", 1), OfferedLoad(), "degrade")

@@ -7,10 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.scheduler.costs import CostModel
+from service.scheduler.handling import Handling
+
+# Of an event loop that is never busy.
+UNMEASURED = Handling(lambda: 0.0, 0.0)
 
 
 def seeded(slope: float = 2.0, base: float = 1.0) -> CostModel:
-    costs = CostModel()
+    costs = CostModel(UNMEASURED)
     costs.seed("m", 1, {n: slope * n + base for n in (1, 16)})
     return costs
 
@@ -68,7 +72,7 @@ def test_models_and_budgets_are_kept_apart_and_can_be_forgotten() -> None:
 
 
 def test_what_was_never_measured_is_proportional_once_it_is() -> None:
-    costs = CostModel()
+    costs = CostModel(UNMEASURED)
     assert costs.seconds("m", 1, 3) > 0
     costs.observe("m", 1, 4, 8.0)
     assert costs.seconds("m", 1, 10) == pytest.approx(20.0)
@@ -87,7 +91,7 @@ def test_a_batch_within_a_time_is_the_largest_that_fits() -> None:
 def test_predictions_are_never_negative_and_never_fall_with_the_number_of_images(
     seed: dict[int, float], batches: list[tuple[int, float]]
 ) -> None:
-    costs = CostModel()
+    costs = CostModel(UNMEASURED)
     costs.seed("m", 1, seed)
     for images, seconds in batches:
         costs.observe("m", 1, images, seconds)

@@ -14,6 +14,10 @@ import pytest
 from models.bundle import FloatArray, Outputs
 from service.engines import EngineError
 from service.scheduler import Limits, Scheduler
+from service.scheduler.runner import Run
+from service.scheduler.work import Batch
+from service.simulation.clock import SimulatedLoop, simulate
+from service.simulation.engine import Costs, NoEngine, SimulatedRunner
 
 
 class Engine:
@@ -127,3 +131,28 @@ def test_a_batch_that_hangs_on_the_loop_is_logged(caplog: pytest.LogCaptureFixtu
         classify(engine, QUICK, Limits(inline_s=0.001, hang_s=0.1))
     (message,) = [record.getMessage() for record in caplog.records]
     assert message.startswith("engine has not come back from 1 images at T = 1; it has the event loop")
+
+
+def test_the_engines_time_on_the_loop_is_none_of_handling_and_handling_sends_no_batch_to_a_thread() -> None:
+    async def run() -> tuple[float, list[bool]]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimulatedLoop)
+        noted: list[bool] = []
+
+        class Noting(SimulatedRunner):
+            def start(self, batch: Batch, *, inline: bool) -> asyncio.Future[Run]:
+                noted.append(inline)
+                return super().start(batch, inline=inline)
+
+        costs = Costs(network="", seconds={1: {1: 0.1}}, variation=0.0, machine={})
+        scheduler = Scheduler(Limits(inline_s=0.5), runner=Noting(costs, 1), clock=loop.time, busy=lambda: loop.busy_s)
+        scheduler.seed("m", 1, {1: 0.1})
+        for _ in range(40):
+            await scheduler.submit(NoEngine((1,)), "m", [1], np.zeros((1, 1), np.float32))
+            loop.spend(2.0)
+        await scheduler.close()
+        return scheduler._handling.image_s, noted
+
+    image_s, inline = simulate(run())
+    assert image_s == pytest.approx(2.0, rel=0.05)
+    assert inline == [True] * 40

@@ -48,6 +48,17 @@ def test_both_text_forms_can_be_read(server: RunningApp) -> None:
     assert samples(parse_openmetrics(modern.text), "lmht_model_ready")
 
 
+def test_metrics_are_compressed_for_those_who_accept_it(server: RunningApp) -> None:
+    packed = server.get("/metrics", headers={"accept-encoding": "gzip"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert int(packed.headers["content-length"]) < len(packed.content) / 4
+    plain = server.get("/metrics", headers={"accept-encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    names = [{family.name for family in parse_text(answer.text)} for answer in (packed, plain)]
+    assert names[0] == names[1]
+    assert packed.headers["vary"] == plain.headers["vary"] == "Accept, Accept-Encoding"
+
+
 def test_every_metric_has_the_prefix_and_a_text(server: RunningApp) -> None:
     for family in parse_text(server.get("/metrics").text):
         assert family.name.startswith(("lmht_", "process_")), family.name

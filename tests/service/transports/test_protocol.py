@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from service.problems import Problem
+from service.transports.asked import ARRIVED
 from service.transports.connections import READ_BYTES, ConnectionLimits, Connections
 from service.transports.protocol import Connection, Reader
 from tests.serving import PATIENCE_S
@@ -522,3 +524,18 @@ def test_nor_can_it_be_endless(run: Run, trailer: bytes) -> None:
             await closing(writer)
 
     run(test())
+
+
+def test_a_request_has_been_here_since_before_its_turn(run: Run) -> None:
+    async def scenario() -> None:
+        async with listening() as found:
+            reader, writer = await found.connect()
+            began = time.perf_counter()
+            found.connections.reads.since = lambda: began - 5.0  # type: ignore[method-assign]
+            writer.write(b"GET /read HTTP/1.1\r\nhost: x\r\n\r\n")
+            await answer(reader)
+            (scope,) = found.seen
+            assert scope[ARRIVED] == began - 5.0
+            writer.close()
+
+    run(scenario())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.app import create_app
 from service.settings import Settings
+from service.transports.asked import ARRIVED
 from tests import tiny
 from tests.images import encode
 from tests.serving import RunningApp
@@ -93,3 +95,28 @@ def test_addresses_are_told_apart_as_by_the_router(repository: Path, path: str, 
             response = served.post(path, content=PICTURE, headers={"content-type": "image/png"})
             found.append(response.status_code)
     assert found == [status, status]
+
+
+class Unread:
+    """Middleware that says of each request that it has been here for ten seconds."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope[ARRIVED] = time.perf_counter() - 10
+        await self.app(scope, receive, send)
+
+
+def test_a_deadline_counts_from_when_a_request_was_here(repository: Path) -> None:
+    app = create_app(Settings(models=(repository,), batch_sizes=(1,), threads=1))
+    app.add_middleware(Unread)
+    with RunningApp(app) as served:
+        served.ready()
+        headers = {"content-type": "image/png"}
+        late, in_time = (
+            served.post(PATH, content=PICTURE, headers=headers, params={"deadline_ms": ms}) for ms in (5000, 60000)
+        )
+    assert (late.status_code, in_time.status_code) == (504, 200)
+    assert in_time.json()["latency_ms"]["total"] > 10_000
