@@ -13,7 +13,7 @@ from service.reasons import Reason
 
 
 class Schema(BaseModel):
-    """A frozen answer; members it does not know are refused."""
+    """A frozen answer. Members that it does not know are refused; the client passes them over."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -10,12 +10,13 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 import orjson
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from service.client._options import ClassifyOptions, texts, values
 from service.schemas import Classification, ModelCard, ModelList, Problem, Ready, RepositoryEntry
 
 Answer = TypeVar("Answer")
+M = TypeVar("M", bound=BaseModel)
 _ENTRIES = TypeAdapter(list[RepositoryEntry])
 _JSON = {"content-type": "application/json"}
 
@@ -48,17 +49,17 @@ def ready() -> Call[bool]:
         Problem.model_validate_json(body)
         return False
 
-    return Call("GET", "/readyz", {200: lambda body: Ready.model_validate_json(body).status == "ready", 503: no})
+    return Call("GET", "/readyz", {200: lambda body: _of(Ready)(body).status == "ready", 503: no})
 
 
 def models() -> Call[ModelList]:
     """`GET /v1/models`."""
-    return Call("GET", "/v1/models", {200: ModelList.model_validate_json}, credential="key")
+    return Call("GET", "/v1/models", {200: _of(ModelList)}, credential="key")
 
 
 def card(model: str, version: int | None) -> Call[ModelCard]:
     """`GET /v1/models/{model}`, with or without a version."""
-    return Call("GET", _address(model, version), {200: ModelCard.model_validate_json}, credential="key")
+    return Call("GET", _address(model, version), {200: _of(ModelCard)}, credential="key")
 
 
 def classify(
@@ -91,7 +92,7 @@ def classify_numbers(
 
 def index() -> Call[list[RepositoryEntry]]:
     """`POST /v2/repository/index`."""
-    return Call("POST", "/v2/repository/index", {200: _ENTRIES.validate_json}, lambda _: {"json": {}})
+    return Call("POST", "/v2/repository/index", {200: _entries}, lambda _: {"json": {}})
 
 
 def change(what: Literal["load", "unload"], model: str, version: int | None) -> Call[list[RepositoryEntry]]:
@@ -100,7 +101,7 @@ def change(what: Literal["load", "unload"], model: str, version: int | None) -> 
     return Call(
         "POST",
         f"/v2/repository/models/{_quoted(model)}/{what}",
-        {200: _ENTRIES.validate_json},
+        {200: _entries},
         lambda _: {"json": document},
         credential="token",
         repeatable=False,
@@ -116,11 +117,20 @@ def _classify(
     return Call(
         "POST",
         f"{_address(model, version)}/classify",
-        {200: Classification.model_validate_json},
+        {200: _of(Classification)},
         with_deadline,
         deadline_ms=said.get("deadline_ms"),
         credential="key",
     )
+
+
+def _of(schema: type[M]) -> Callable[[bytes], M]:
+    """Reads an answer. What a later server adds to it is passed over."""
+    return lambda body: schema.model_validate_json(body, extra="ignore")
+
+
+def _entries(body: bytes) -> list[RepositoryEntry]:
+    return _ENTRIES.validate_json(body, extra="ignore")
 
 
 def _address(model: str, version: int | None) -> str:

@@ -75,6 +75,27 @@ def test_answers_come_typed(kind: str) -> None:
         assert [budget.timesteps for budget in asking.card("mnist").budgets] == [1, 2, 4, 8]
 
 
+def test_what_a_later_server_adds_to_its_answers_is_passed_over(kind: str) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        path = request.url.path
+        if path == "/readyz":
+            return httpx.Response(200, json={"status": "ready", "models": [], "failed": {}, "later": 1})
+        if path.startswith("/v2"):
+            return httpx.Response(200, json=[ENTRY | {"later": 1}])
+        named = {"/v1/models": ("list", "models"), "/v1/models/mnist": ("card", "budgets")}
+        example, inner = named.get(path, ("classify", "predictions"))
+        told = dict(EXAMPLES[example])
+        told[inner] = [each | {"later": {"deep": 1}} for each in told[inner]]
+        return httpx.Response(200, json=told | {"later": [1]})
+
+    with opened(kind, answer) as asking:
+        assert asking.ready()
+        assert asking.models().models
+        assert asking.card("mnist").budgets
+        assert asking.classify("mnist", [b"picture"]).predictions
+        assert asking.index()
+
+
 def test_pictures_and_options_go_as_a_form(kind: str) -> None:
     with asked(kind, httpx.Response(200, json=EXAMPLES["classify"])) as (asking, seen):
         found = asking.classify(
