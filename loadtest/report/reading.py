@@ -31,7 +31,7 @@ _SCENARIOS: dict[Loop, tuple[str, ...]] = {
 # Steps of a curve beyond which those of find-peak, which are short, are not needed.
 _ENOUGH_STEPS = 4
 _CURVE_STEPS = 48
-_LITTLE = "little load"
+LITTLE = "little load"
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def little_load(choices: Sequence[Choice]) -> str:
     """What the latencies at little load are, which is more than that where all ways had the same conditions."""
     scenarios = {choice.light.scenario for choice in choices}
     said = {_IN_TURNS: "one request at a time, budgets in turns", _ALONE: "one request at a time"}
-    return said.get(scenarios.pop(), _LITTLE) if len(scenarios) == 1 else _LITTLE
+    return said.get(scenarios.pop(), LITTLE) if len(scenarios) == 1 else LITTLE
 
 
 def steps_of(distribution: Distribution) -> Iterator[tuple[float, float]]:

@@ -6,7 +6,17 @@ from collections.abc import Iterator, Sequence
 
 from loadtest.record import OUTCOMES, Record, Run
 from loadtest.report import words
-from loadtest.report.reading import Accuracy, Choice, accuracy, choices, courses, little_load, quantiles_s, top_rate
+from loadtest.report.reading import (
+    LITTLE,
+    Accuracy,
+    Choice,
+    accuracy,
+    choices,
+    courses,
+    little_load,
+    quantiles_s,
+    top_rate,
+)
 
 
 def validity(record: Record) -> tuple[bool, str]:
@@ -99,8 +109,9 @@ def _against(ways: Sequence[Choice]) -> str:
     if small.peak_throughput and large.peak_throughput:
         prices.append(f"{words.number(large.peak_throughput / small.peak_throughput, 2)} times the rate")
     medians = [quantiles_s(c.light.latency, (0.5,))[0] for c in (small, large)]
-    if medians[0] and medians[1]:
-        at = little_load((small, large))
+    at = little_load((small, large))
+    # At rates of their own, the one that is asked less often would look quicker than it is.
+    if medians[0] and medians[1] and at != LITTLE:
         prices.append(f"{words.number(medians[1] / medians[0], 2)} times the median latency ({at})")
     ends = f"{words.way(large.way)} against {words.way(small.way)}"
     return f" {ends}: {', '.join([f'{points:+.1f} points of accuracy', *prices])}."

@@ -165,11 +165,11 @@ def test_the_suite_begins_with_all_ways_in_turns_one_request_at_a_time(session: 
     assert (first.seconds, first.warmup_s) == (8 * 1.5, 0.3)
 
 
-def test_turns_in_which_the_client_was_disturbed_are_taken_once_more(session: Session) -> None:
+def test_turns_in_which_the_client_was_disturbed_are_taken_again(session: Session) -> None:
     session.models = (replace(MODEL, budgets=(1,)),)
     session.disturbed = True
     loadtest("suite", "--window-s", "1.5", "--warmup-s", "0.3")
-    assert [plan.scenario for plan in session.plans].count("in-turns") == 2
+    assert [plan.scenario for plan in session.plans].count("in-turns") == 4
 
 
 def test_an_interrupted_suite_ends_with_what_there_is(session: Session) -> None:
