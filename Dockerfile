@@ -46,55 +46,8 @@ print(*project["optional-dependencies"]["gpu"], sep="\n")' >gpu.txt \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 
 
-FROM python:3.11.14-slim-bookworm AS gpu
-# Triton's way to the driver is a C file that it compiles where it runs, once for each cache.
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends gcc libc6-dev \
-    && rm -rf /var/lib/apt/lists/*
-COPY --from=gpu-builder /opt/venv /opt/venv
-COPY --from=gpu-builder /opt/app /opt/app
-COPY deploy/healthcheck.py /opt/healthcheck.py
-# /cache holds what Triton compiled, from which it is loaded: no place that is mounted noexec will do. A volume there
-# takes its owner from here, and spares the next container the compiling.
-RUN mkdir /models /reports /cache && chown 10001:10001 /reports /cache \
-    && cd /usr/local && rm -rf bin/pip* lib/python3.11/site-packages/pip* \
-           lib/python3.11/site-packages/setuptools* lib/python3.11/site-packages/wheel*
-# PyTorch names folders by the user, whose number has no name. The last two are for NVIDIA's container runtime: which
-# GPUs, and of the driver what computes and what measures.
-ENV PATH=/opt/app/bin:/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
-    HOME=/tmp \
-    PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1 \
-    LMHT_HOST=0.0.0.0 \
-    LMHT_MODELS=/models:/opt/app/models/zoo \
-    LMHT_DEVICE=cuda \
-    USER=lmht \
-    TRITON_CACHE_DIR=/cache/triton \
-    NVIDIA_VISIBLE_DEVICES=all \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility
-USER 10001:10001
-EXPOSE 8000
-STOPSIGNAL SIGTERM
-# Kernels are compiled at the first start.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=600s --retries=3 CMD ["python", "/opt/healthcheck.py"]
-CMD ["lmht", "serve"]
-
-ARG CREATED=unknown
-ARG REVISION=unknown
-ARG SOURCE=unknown
-LABEL org.opencontainers.image.title="lmht-serve" \
-      org.opencontainers.image.description="A classification service for LM-HT spiking networks with a selectable time-step budget" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="0.1.0" \
-      org.opencontainers.image.base.name="docker.io/library/python:3.11.14-slim-bookworm" \
-      org.opencontainers.image.created="$CREATED" \
-      org.opencontainers.image.revision="$REVISION" \
-      org.opencontainers.image.source="$SOURCE"
-
-
-FROM python:3.11.14-slim-bookworm
-COPY --from=builder /opt/venv /opt/venv
-COPY --from=builder /opt/app /opt/app
+# What both images have beside their packages.
+FROM python:3.11.14-slim-bookworm AS runtime
 COPY deploy/healthcheck.py /opt/healthcheck.py
 # /models is for the user's own: it comes first, so a model there wins over a bundled one of the same name. A volume at
 # /reports takes its owner from here, so that the load test can write to it.
@@ -115,6 +68,47 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "/opt/healthcheck.py"]
 CMD ["lmht", "serve"]
 
+
+FROM runtime AS gpu
+# Triton's way to the driver is a C file that it compiles where it runs, once for each cache. /cache holds what it
+# compiled, from which it is loaded: no place that is mounted noexec will do. A volume there takes its owner from here,
+# and spares the next container the compiling.
+USER root
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/* \
+    && mkdir /cache && chown 10001:10001 /cache
+USER 10001:10001
+COPY --from=gpu-builder /opt/venv /opt/venv
+COPY --from=gpu-builder /opt/app /opt/app
+# PyTorch names folders by the user, whose number has no name. The last two are for NVIDIA's container runtime: which
+# GPUs, and of the driver what computes and what measures.
+ENV LMHT_DEVICE=cuda \
+    USER=lmht \
+    TRITON_CACHE_DIR=/cache/triton \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# Kernels are compiled at the first start.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=600s --retries=3 CMD ["python", "/opt/healthcheck.py"]
+
+ARG CREATED=unknown
+ARG REVISION=unknown
+ARG SOURCE=unknown
+LABEL org.opencontainers.image.title="lmht-serve" \
+      org.opencontainers.image.description="A classification service for LM-HT spiking networks with a selectable time-step budget" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.base.name="docker.io/library/python:3.11.14-slim-bookworm" \
+      org.opencontainers.image.created="$CREATED" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.source="$SOURCE"
+
+
+FROM runtime
+COPY --from=builder /opt/venv /opt/venv
+COPY --from=builder /opt/app /opt/app
+
+# After everything that is large, in both images: they differ from build to build.
 ARG CREATED=unknown
 ARG REVISION=unknown
 ARG SOURCE=unknown

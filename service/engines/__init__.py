@@ -3,7 +3,7 @@
 `onnx`     on the CPU, by ONNX Runtime; `sessions` is how that is set up
 `cuda/`    on an NVIDIA GPU, by the kernels of `models.fused`
 `devices`  which of them it is to be; `driver` asks NVIDIA's driver
-`buckets`  a batch of any size from passes of a few
+`batches`  any number of images from passes of a few sizes; `buckets` plans them
 """
 
 from __future__ import annotations

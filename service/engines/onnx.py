@@ -20,10 +20,9 @@ from models.bundle import Budget, Bundle, BundleError, FloatArray, Manifest, Out
 from models.cpu import available_threads
 from models.energy.operations import pass_macs
 from service.engines import EngineError, EngineOptions
-from service.engines.buckets import Buckets
+from service.engines.batches import Batches
 from service.engines.sessions import BATCH_AXIS, choose_provider, open_session
 
-_TIMED_PASSES = 3
 _MACS_A_THREAD, _PLENTY_MACS = 10_000_000, 1_000_000_000
 _INPUT, _OUTPUTS = "images", ("logits", "spikes", "synops")
 # What ONNX Runtime raises about a graph has no common base of its own; the other two come from its providers' set-up.
@@ -52,7 +51,6 @@ class OnnxEngine:
         provider = choose_provider(options.provider)
         graphs = {budget.timesteps: bundle.read(budget.file) for budget in bundle.manifest.budgets}
         self._name = f"onnxruntime/{provider}"
-        self._input_shape = bundle.manifest.input.shape
         self._batch_sizes = options.batch_sizes
         available = max(1, available_threads() // options.processes)
         # One after the other: the runtime holds the interpreter's lock while it compiles, so threads would not help.
@@ -65,10 +63,8 @@ class OnnxEngine:
                 session = _open_session(bundle, budget, graph, size, provider, threads)
                 self._sessions[budget.timesteps, size] = session
                 rest(time.perf_counter() - began)
-        self._buckets = {
-            timesteps: Buckets({size: self._time(t, size) for t, size in self._sessions if t == timesteps})
-            for timesteps in bundle.manifest.timesteps
-        }
+        sizes = {t: tuple(size for of, size in self._sessions if of == t) for t in bundle.manifest.timesteps}
+        self._batches = Batches(bundle.manifest.input.shape, sizes, self._pass)
 
     @property
     def name(self) -> str:
@@ -86,46 +82,24 @@ class OnnxEngine:
         Raises ValueError for images of another shape or type or a budget that there is not, EngineError when the
         runtime fails.
         """
-        if images.dtype != np.float32 or images.shape[1:] != self._input_shape or not len(images):
-            raise ValueError(f"images are {images.dtype} {list(images.shape)}, not float32 {['n', *self._input_shape]}")
-        buckets = self._buckets.get(timesteps)
-        if buckets is None:
-            raise ValueError(f"no budget of {timesteps} time-steps is open")
-        parts = []
-        start = 0
-        for size in buckets.passes(len(images)):
-            part = images[start : start + size]
-            parts.append([output[: len(part)] for output in self._pass(part, timesteps, size)])
-            start += size
-        if len(parts) == 1:
-            return Outputs(*parts[0])
-        return Outputs(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        return self._batches.run(images, timesteps)
 
     def close(self) -> None:
         """Release the sessions."""
-        self._buckets.clear()
+        self._batches.close()
         self._sessions.clear()
 
-    def _time(self, timesteps: int, size: int) -> float:
-        """Seconds of a pass, the least of a few; the first one, which is not counted, warms the session up."""
-        images = np.zeros((size, *self._input_shape), np.float32)
-        taken = []
-        for _ in range(_TIMED_PASSES + 1):
-            began = time.perf_counter()
-            self._pass(images, timesteps, size)
-            taken.append(time.perf_counter() - began)
-        return min(taken[1:])
-
-    def _pass(self, images: FloatArray, timesteps: int, size: int) -> Any:
-        """One session's outputs for up to ``size`` images, rows of padding included."""
+    def _pass(self, images: FloatArray, timesteps: int, size: int) -> Outputs:
+        """One session's outputs for up to ``size`` images."""
+        padded = images
         if len(images) < size:
             padded = np.zeros((size, *images.shape[1:]), np.float32)
             padded[: len(images)] = images
-            images = padded
         try:
-            return self._sessions[timesteps, size].run(_OUTPUTS, {_INPUT: images})
+            outputs = self._sessions[timesteps, size].run(_OUTPUTS, {_INPUT: padded})
         except (*_GRAPH_ERRORS, *_PROVIDER_ERRORS) as error:
             raise EngineError(f"ONNX Runtime: {_first_line(error)}") from error
+        return Outputs(*(output[: len(images)] for output in outputs))
 
 
 def threads_for(manifest: Manifest, timesteps: int, images: int, available: int) -> int:

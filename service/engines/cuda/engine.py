@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Callable
 
-import numpy as np
 import torch
 
 from models.bundle import Bundle, FloatArray, Outputs
 from models.fused import FusedNetwork, Weights
 from models.fused.bundles import graphs
 from service.engines import EngineError, EngineOptions
-from service.engines.buckets import Buckets
+from service.engines.batches import Batches
 from service.engines.cuda.passes import DirectPasses, MakePasses, Passes
 from service.engines.devices import interpreted
-
-_TIMED_PASSES = 3
 
 
 class CudaEngine:
@@ -42,7 +38,6 @@ class CudaEngine:
     ) -> None:
         device = torch.device("cpu" if interpreted() else "cuda:0")
         self._name = "triton/interpreter" if interpreted() else f"triton/cuda:{torch.cuda.get_device_name(device)}"
-        self._input_shape = bundle.manifest.input.shape
         self._batch_sizes = options.batch_sizes
         failure = ""
         try:
@@ -53,13 +48,12 @@ class CudaEngine:
             # Only now: with the exception, what was on the GPU already is gone.
             _release()
             raise EngineError(failure)
-        self._buckets: dict[int, Buckets] = {}
         try:
-            for timesteps in bundle.manifest.timesteps:
-                seconds = {size: self._time(timesteps, size) for size in self._batch_sizes}
-                self._buckets[timesteps] = Buckets(seconds)
+            sizes = dict.fromkeys(bundle.manifest.timesteps, options.batch_sizes)
+            self._batches = Batches(bundle.manifest.input.shape, sizes, self._pass)
         except BaseException:
-            self.close()
+            self._passes.close()
+            _release()
             raise
 
     @property
@@ -78,35 +72,13 @@ class CudaEngine:
         Raises ValueError for images of another shape or type or a budget that there is not, EngineError when the GPU
         fails.
         """
-        if images.dtype != np.float32 or images.shape[1:] != self._input_shape or not len(images):
-            raise ValueError(f"images are {images.dtype} {list(images.shape)}, not float32 {['n', *self._input_shape]}")
-        buckets = self._buckets.get(timesteps)
-        if buckets is None:
-            raise ValueError(f"no budget of {timesteps} time-steps is open")
-        parts = []
-        start = 0
-        for size in buckets.passes(len(images)):
-            parts.append(self._pass(images[start : start + size], timesteps, size))
-            start += size
-        if len(parts) == 1:
-            return parts[0]
-        return Outputs(*(np.concatenate([getattr(p, name) for p in parts]) for name in Outputs.__match_args__))
+        return self._batches.run(images, timesteps)
 
     def close(self) -> None:
         """Release the GPU's memory."""
-        self._buckets.clear()
+        self._batches.close()
         self._passes.close()
         _release()
-
-    def _time(self, timesteps: int, size: int) -> float:
-        """Seconds of a pass, the least of a few."""
-        images = np.zeros((size, *self._input_shape), np.float32)
-        taken = []
-        for _ in range(_TIMED_PASSES):
-            began = time.perf_counter()
-            self._pass(images, timesteps, size)
-            taken.append(time.perf_counter() - began)
-        return min(taken)
 
     def _pass(self, images: FloatArray, timesteps: int, size: int) -> Outputs:
         try:

@@ -8,7 +8,7 @@ import pytest
 from tests import interpreter  # isort: skip  # before the kernels
 
 from service import loading
-from service.engines.cuda import engine
+from service.engines import batches
 from tests import fused
 
 
@@ -26,6 +26,6 @@ def _quick() -> Iterator[None]:
     """Measuring what passes take is slow work for the interpreter."""
     with pytest.MonkeyPatch.context() as patch:
         interpreter.take_large_tiles(patch)
-        patch.setattr(engine, "_TIMED_PASSES", 1)
+        patch.setattr(batches, "_TIMED_PASSES", 1)
         patch.setattr(loading, "_TIMED_RUNS", (1, 1))
         yield
