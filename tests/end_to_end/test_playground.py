@@ -48,7 +48,8 @@ RECORD = """
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Process]:
-    with running() as process:
+    # One size of batches is a third of the graphs to compile.
+    with running(LMHT_BATCH_SIZES="1") as process:
         yield process
 
 
