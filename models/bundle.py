@@ -276,7 +276,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """Runtime and device, e.g. ``onnxruntime/OpenVINOExecutionProvider``."""
+        """Runtime and device, e.g. ``openvino/CPU``."""
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:

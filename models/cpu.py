@@ -24,11 +24,21 @@ def available_threads(root: Path = Path("/")) -> int:
 
 def model_name(root: Path = Path("/")) -> str:
     """The CPU's name for people, ``unknown`` where it cannot be had."""
-    for line in _read(root / "proc/cpuinfo").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "model name" and value.strip():
-            return value.strip()
-    return platform.processor() or "unknown"  # ARM's cpuinfo has no name
+    # ARM's cpuinfo has no name.
+    return _cpuinfo(root).get("model name") or platform.processor() or "unknown"
+
+
+def flags(root: Path = Path("/")) -> tuple[str, ...]:
+    """The instruction sets and other features of the first core, as Linux names them; none where it does not say."""
+    found = _cpuinfo(root)
+    return tuple((found.get("flags") or found.get("Features") or "").split())
+
+
+def _cpuinfo(root: Path) -> dict[str, str]:
+    """The first core's entries."""
+    first = _read(root / "proc/cpuinfo").split("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def _quotas(root: Path) -> Iterator[float]:

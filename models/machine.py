@@ -74,14 +74,13 @@ def describe_machine(
         devices: accelerators in words, driver included.
         root: where ``proc`` and ``sys`` are.
     """
-    cpuinfo = _cpuinfo(root)
     set_threads = {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
     # Only where something else loaded it: importing torch takes seconds, and serving does without.
     torch = sys.modules.get("torch")
     if torch is not None:
         set_threads["torch"] = str(torch.get_num_threads())
     set_threads |= {name: str(count) for name, count in (threads or {}).items()}
-    flags = (cpuinfo.get("flags") or cpuinfo.get("Features") or "").split()
+    flags = cpu.flags(root)
     return Machine(
         cpu=cpu.model_name(root),
         cpu_flags=tuple(flag for flag in _TELLING_FLAGS if flag in flags),
@@ -105,13 +104,6 @@ def _memory_bytes(root: Path) -> int | None:
         if words.isdigit():
             found.append(int(words))
     return min(found, default=None)
-
-
-def _cpuinfo(root: Path) -> dict[str, str]:
-    """The first core's entries."""
-    first = _read(root / "proc/cpuinfo").split("\n\n")[0]
-    pairs = (line.partition(":") for line in first.splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def _versions() -> dict[str, str]:

@@ -20,8 +20,9 @@ from fastapi_offline import FastAPIOffline
 
 from models.bundle import Bundle, Engine
 from service import engines, lag, logs
+from service.ahead import engine_options
 from service.cards import device_card
-from service.engines import EngineOptions, devices
+from service.engines import devices
 from service.engines.devices import Device
 from service.fleet import Fleet
 from service.handler import Handler
@@ -98,18 +99,12 @@ def make_services(
     peers: Peers | None = None,
     metrics: Metrics | None = None,
     meter: Meter | None = None,
+    ahead: Callable[[Bundle], Engine | None] = lambda bundle: None,
 ) -> Services:
     """The parts, with nothing loaded yet; see `create_app`."""
     peers, device = peers or Peers(), devices.choose(settings.device)
     _log_device(device, settings)
-    options = EngineOptions(
-        threads=settings.threads,
-        batch_sizes=settings.batch_sizes or device.batch_sizes,
-        provider=settings.provider,
-        processes=settings.workers,
-        device=device.name,
-        precision=settings.cuda_precision,
-    )
+    options = engine_options(settings, device)
     limits = Limits(
         capacity_images=settings.queue_capacity,
         capacity_s=settings.queue_s,
@@ -127,12 +122,19 @@ def make_services(
         busy=time.thread_time,
     )
 
+    def on_timed(served: ServedModel) -> None:
+        for timesteps, seconds in served.seconds.items():
+            scheduler.seed(served.key, timesteps, seconds)
+
     def on_ready(served: ServedModel) -> None:
         metrics.declare(served.name, served.manifest.timesteps)
         metrics.loaded(LOADED)
-        for timesteps, seconds in served.seconds.items():
-            scheduler.seed(served.key, timesteps, seconds)
+        on_timed(served)
         _log_ready(served)
+
+    def on_complete(served: ServedModel, seconds: float) -> None:
+        on_timed(served)
+        _log_complete(served, seconds)
 
     async def drained(served: ServedModel) -> None:
         await scheduler.drained(served.engine)
@@ -146,12 +148,14 @@ def make_services(
 
     models = Registry(
         settings.models,
-        open_engine or (lambda bundle: engines.open_engine(bundle, options, let_others_work)),
+        open_engine or (lambda bundle: ahead(bundle) or engines.open_engine(bundle, options, let_others_work)),
         on_ready,
         drained,
         on_change,
         patience_s=settings.drain_s,
         on_failed=lambda _: metrics.loaded(FAILED),
+        on_complete=on_complete,
+        rest=let_others_work,
     )
     meter = meter or open_meter(cuda=device.name == "cuda" and not device.interpreted, shared=settings.workers > 1)
     handler = Handler(settings, models, scheduler, metrics, statistics, meter)
@@ -170,6 +174,7 @@ def create_app(
     metrics: Metrics | None = None,
     tracing: Tracing | None = None,
     meter: Meter | None = None,
+    ahead: Callable[[Bundle], Engine | None] = lambda bundle: None,
 ) -> FastAPI:
     """The application. Needs no torch unless the settings ask for a GPU.
 
@@ -181,10 +186,11 @@ def create_app(
         metrics: replaces what counts.
         tracing: replaces what makes spans.
         meter: replaces what measures the GPU.
+        ahead: gives the engine of a bundle where one was opened already.
 
     Raises EngineError where the device that the settings ask for cannot be had.
     """
-    services = make_services(settings, open_engine, on_change, peers, metrics, meter)
+    services = make_services(settings, open_engine, on_change, peers, metrics, meter, ahead)
     observer = Observer(settings, _version(), tracing)
 
     @contextlib.asynccontextmanager
@@ -256,6 +262,19 @@ def _log_device(device: Device, settings: Settings) -> None:
         _log.warning("models run in Triton's interpreter, thousands of times slower than on a GPU: %s", device.reason)
     elif settings.device != "cpu":
         _log.info("models run on the %s: %s", "GPU" if device.name == "cuda" else "CPU", device.reason)
+
+
+def _log_complete(served: ServedModel, seconds: float) -> None:
+    _log.info(
+        "model %s/%d has passes of %s images after another %.2f s",
+        served.name,
+        served.version,
+        ", ".join(map(str, served.engine.batch_sizes)),
+        seconds,
+        extra=logs.fields(
+            {"model": served.name, "version": str(served.version), "complete_s": round(seconds, 3)},
+        ),
+    )
 
 
 def _log_ready(served: ServedModel) -> None:

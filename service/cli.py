@@ -116,7 +116,7 @@ def _open_engine(
     batch_sizes: tuple[int, ...] | None = None,
     device: DeviceName = "cpu",
 ) -> Engine:
-    from service.engines import EngineError, EngineOptions, devices, open_engine
+    from service.engines import EngineError, EngineOptions, Unfinished, devices, open_engine
 
     try:
         chosen = devices.choose(device)
@@ -125,16 +125,19 @@ def _open_engine(
     options = EngineOptions(
         threads=threads, batch_sizes=batch_sizes or chosen.batch_sizes, provider=provider, device=chosen.name
     )
-    return open_engine(bundle, options)
+    engine = open_engine(bundle, options)
+    if isinstance(engine, Unfinished):
+        engine.complete()
+    return engine
 
 
 def _open_graph(
     graph: bytes, *, batch: int, threads: int, provider: Literal["auto", "openvino", "cpu"] = "auto"
 ) -> Run:
-    from service.engines.sessions import choose_provider, open_session
+    from service.engines.cpu.runtimes import choose
 
-    session = open_session(graph, choose_provider(provider), batch=batch, threads=threads)
-    return lambda images: session.run(None, {"images": images})
+    run = choose(provider).open(graph, batch=batch, threads=threads)
+    return lambda images: list(run(images).values())
 
 
 def _decode(picture: bytes, spec: InputSpec) -> FloatArray:

@@ -17,7 +17,6 @@ import asyncio
 import contextlib
 import faulthandler
 import logging
-import os
 import signal
 import socket
 from collections.abc import Callable
@@ -26,11 +25,9 @@ from types import FrameType
 import uvicorn
 
 from service.app import Services
+from service.signals import SIGNALS, at_once
 from service.transports.connections import Connections
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# The number of a container's first process, and what a shell adds to a signal that ended one.
-_FIRST, _SIGNALLED = 1, 128
 # For a request that was sent on an idle connection just before it is closed.
 _IDLE_GRACE_S = 0.5
 # For what is told at the end of the drain, and for closing engines; then the process is ended.
@@ -82,7 +79,7 @@ class Server(uvicorn.Server):
         self._leaving = True
         if not self._worker:
             for number in SIGNALS:
-                signal.signal(number, _at_once())
+                signal.signal(number, at_once())
         if self._loop is None:
             self.should_exit = True
         else:
@@ -150,25 +147,3 @@ class Server(uvicorn.Server):
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
         return made
-
-
-def ended(process: int, status: int) -> str:
-    """How a process ended, in words."""
-    return f"process {process} ended " + (
-        f"by {signal.Signals(-status).name}" if status < 0 else f"with the status {status}"
-    )
-
-
-def die_of(number: int) -> None:
-    """End this process by a signal, so that whoever waits for it sees that."""
-    signal.signal(number, _at_once())
-    os.kill(os.getpid(), number)
-
-
-def _at_once() -> Callable[[int, FrameType | None], None] | signal.Handlers:
-    """What a signal does to a process that is to end by it.
-
-    By default the system ends it even where the program is stuck; but not a container's first process, to which no
-    signal is sent that it has no handler for.
-    """
-    return signal.SIG_DFL if os.getpid() != _FIRST else lambda number, _: os._exit(_SIGNALLED + number)

@@ -6,13 +6,14 @@ import asyncio
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from models import bundle
 from models.bundle import Bundle, BundleError, Engine, Manifest
+from service.engines import Unfinished
 
 # Of a single image, and of the largest bucket, which takes longer.
 _TIMED_RUNS = 5, 2
@@ -86,25 +87,43 @@ def read_manifest(path: Path) -> Bundle:
 
 
 def open_model(
-    path: Path, open_engine: Callable[[Bundle], Engine], check: Callable[[], None] = lambda: None
+    path: Path,
+    open_engine: Callable[[Bundle], Engine],
+    check: Callable[[], None] = lambda: None,
+    rest: Callable[[float], None] | None = None,
 ) -> ServedModel:
     """Open, warm up and time the bundle in a folder ``<model>/<version>``. Raises BundleError or EngineError.
 
-    ``check`` is called between runs; what it raises ends the loading.
+    ``check`` is called between runs; what it raises ends the loading. With a ``rest`` for `complete` the engine has all
+    its passes; without, it may lack some.
     """
     began = time.perf_counter()
     opened = read_manifest(path)
     read = time.perf_counter()
     engine = open_engine(opened)
-    compiled = time.perf_counter()
     try:
+        if rest is not None and isinstance(engine, Unfinished):
+            engine.complete(rest)
+        compiled = time.perf_counter()
         _warm_up(engine, opened.manifest, check)
-        seconds = {t: _time(engine, opened.manifest, t, check) for t in opened.manifest.timesteps}
+        seconds = _time_all(engine, opened.manifest, check)
     except BaseException:
         engine.close()
         raise
     opening = Opening(read - began, compiled - read, time.perf_counter() - compiled)
     return ServedModel(opened.manifest.name, int(path.name), opened.manifest, engine, seconds, opening)
+
+
+def complete(model: ServedModel, check: Callable[[], None], rest: Callable[[float], None]) -> ServedModel | None:
+    """The model, timed anew, once its engine has all its passes; nothing where it had them before.
+
+    Requests may be under way; ``rest`` is called after each compilation with the seconds that it took. Raises
+    BundleError, EngineError, and what ``check`` and ``rest`` do.
+    """
+    if not isinstance(model.engine, Unfinished) or not model.engine.complete(rest):
+        return None
+    _warm_up(model.engine, model.manifest, check)
+    return replace(model, seconds=_time_all(model.engine, model.manifest, check))
 
 
 def rest(seconds: float, activity: Callable[[], int], sleep: Callable[[float], None] = time.sleep) -> None:
@@ -128,6 +147,10 @@ def _warm_up(engine: Engine, manifest: Manifest, check: Callable[[], None]) -> N
         for size in engine.batch_sizes:
             check()
             engine.run(np.zeros((size, *manifest.input.shape), np.float32), timesteps)
+
+
+def _time_all(engine: Engine, manifest: Manifest, check: Callable[[], None]) -> dict[int, dict[int, float]]:
+    return {timesteps: _time(engine, manifest, timesteps, check) for timesteps in manifest.timesteps}
 
 
 def _time(engine: Engine, manifest: Manifest, timesteps: int, check: Callable[[], None]) -> dict[int, float]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Literal
 
 from models.bundle import Bundle, BundleError, Engine
 from service.engines import EngineError
-from service.loading import ServedModel, open_model, read_manifest
+from service.loading import ServedModel, complete, open_model, read_manifest
 from service.repository import Entry, Finding, in_order, survey
 
 State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
@@ -77,6 +78,9 @@ class Registry:
         on_change: called on the loop after every change.
         patience_s: how long a change waits for models that it replaced to be closed; they are in any case, later.
         on_failed: called on the loop with each ``name/version`` that could not be loaded.
+        on_complete: called on the loop with each model that was served before its engine had all its passes, once it
+            has them and is timed anew, and with the seconds that it took.
+        rest: called in the thread that completes an engine after each compilation, with the seconds that it took.
     """
 
     def __init__(
@@ -88,9 +92,13 @@ class Registry:
         on_change: Callable[[], None] = lambda: None,
         patience_s: float = 30.0,
         on_failed: Callable[[str], None] = lambda key: None,
+        on_complete: Callable[[ServedModel, float], None] = lambda model, seconds: None,
+        rest: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._on_ready = on_ready
         self._on_failed = on_failed
+        self._on_complete = on_complete
+        self._rest = rest
         self._drained = drained
         self._on_change = on_change
         self._patience_s = patience_s
@@ -100,6 +108,7 @@ class Registry:
         self._failures: dict[str, str] = {}
         self._loading: set[str] = set()
         self._leaving: dict[asyncio.Task[None], ServedModel] = {}
+        self._completing: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()
         self._loaded = False
         self._stopping = False
@@ -183,7 +192,7 @@ class Registry:
     ) -> None:
         """Load every model that the repositories hold, the highest version of each first.
 
-        Or those of one name; or, where ``choose`` gives some ``name/version``, those.
+        Or those of one name; or, where ``choose`` gives some ``name/version``, those. Engines may be completed later.
         """
         async with self._changing:
             chosen = await choose()
@@ -191,9 +200,12 @@ class Registry:
             self._note_problems(findings)
             for entry in _entries(findings):
                 if not self._stopping:
-                    await self._load(entry)
+                    await self._load(entry, whole=False)
             self._loaded = not self._stopping
             self._on_change()
+        task = asyncio.create_task(self._complete_all())
+        self._completing.add(task)
+        task.add_done_callback(self._completing.discard)
 
     async def load(self, name: str, version: int | None = None) -> list[Status]:
         """Bring a model, or one version of it, to what its repository holds now; the model's states.
@@ -218,7 +230,7 @@ class Registry:
             entries = _entries(findings)
             gone = set(self.versions(name)) - {entry.version for entry in entries} if version is None else ()
             for entry in entries:
-                await self._load(entry)
+                await self._load(entry, whole=True)
             self._check_open()
             await self._let_go(self._remove(name, gone))
             self._on_change()
@@ -260,6 +272,7 @@ class Registry:
     async def close(self) -> None:
         """Serve nothing any more and close the engines; no run may be under way."""
         self._stopping, self._closed, self._loaded = True, True, False
+        await asyncio.gather(*self._completing)
         served, self._models = self.models(), {}
         leaving, self._leaving = self._leaving, {}
         for task in leaving:
@@ -278,15 +291,17 @@ class Registry:
 
         return await asyncio.to_thread(survey, self._repositories, only, hidden)
 
-    async def _load(self, entry: Entry) -> None:
-        """Serve a version as its folder has it, or note why not."""
+    async def _load(self, entry: Entry, *, whole: bool) -> None:
+        """Serve a version as its folder has it, or note why not; see `service.loading.open_model`."""
         served = self._models.get(entry.name, {}).get(entry.version)
         self._loading.add(entry.key)
         try:
             if served and (await asyncio.to_thread(read_manifest, entry.path)).manifest == served.manifest:
                 self._failures.pop(entry.key, None)
                 return
-            model = await asyncio.to_thread(open_model, entry.path, self._open_engine, self.check_going_on)
+            model = await asyncio.to_thread(
+                open_model, entry.path, self._open_engine, self.check_going_on, self._rest if whole else None
+            )
         except Stopping:
             _log.info("%s is not loaded: the server is stopping", entry.key)
         except (BundleError, EngineError) as error:
@@ -300,6 +315,33 @@ class Registry:
             await self._put(model)
         finally:
             self._loading.discard(entry.key)
+
+    async def _complete_all(self) -> None:
+        """Complete what is served, one model after the other. What fails is served on as it is."""
+        for model in self.models():
+            began = time.perf_counter()
+
+            def check(model: ServedModel = model) -> None:
+                self.check_going_on()
+                if self._models.get(model.name, {}).get(model.version) is not model:
+                    raise Stopping
+
+            def rest(seconds: float, check: Callable[[], None] = check) -> None:
+                check()
+                self._rest(seconds)
+
+            try:
+                with model.users:
+                    whole = await asyncio.to_thread(complete, model, check, rest)
+            except Stopping:
+                continue
+            except Exception:
+                _log.exception("%s/%d goes on being served, with smaller batches", *model.key)
+                continue
+            versions = self._models.get(model.name, {})
+            if whole is not None and versions.get(model.version) is model:
+                versions[model.version] = whole
+                self._on_complete(whole, time.perf_counter() - began)
 
     async def _put(self, model: ServedModel) -> None:
         if self._closed:

@@ -1,9 +1,11 @@
-"""Runs the app under uvicorn until it is told to end."""
+"""A server: its port, its log, and one process that serves or several.
+
+What serves is imported once the port is taken and models are on their way; see `service.ahead`.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import resource
 import signal
@@ -15,17 +17,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 
-import uvicorn
-
 from service import logs
-from service.app import Services, create_app
+from service.ahead import Ahead
 from service.engines import EngineError, devices
-from service.lifecycle import SIGNALS, Server
-from service.peers import Peers
 from service.settings import Settings
-from service.supervisor import BEAT, Supervisor, WorkerFailed
-from service.transports.connections import ConnectionLimits, Connections
-from service.transports.protocol import Reader
+from service.signals import SIGNALS
+from service.supervisor import Supervisor, WorkerFailed
 
 _BACKLOG = 2048
 # Beside connections: libraries and models, worker processes, the log.
@@ -76,52 +73,6 @@ def _work(settings: Settings, folder: Path | None, listener: socket.socket, pipe
     _serve(settings, listener, folder, pipe)
 
 
-def _serve(
-    settings: Settings, listener: socket.socket, folder: Path | None = None, pipe: Connection | None = None
-) -> None:
-    """Serve from this process, which may be one of several: those meet in a folder, and have a supervisor."""
-    app = create_app(settings, on_change=_settle_memory, peers=Peers(folder))
-    services: Services = app.state.services
-    limits = ConnectionLimits(
-        connections=settings.max_connections,
-        header_bytes=settings.max_header_bytes,
-        headers=settings.max_headers,
-        header_timeout_s=settings.header_timeout_s,
-        write_timeout_s=settings.write_timeout_s,
-    )
-    connections = Connections(limits, lambda problem: services.metrics.refused(problem.reason))
-    config = uvicorn.Config(
-        app,
-        http=partial(Reader, connections),  # type: ignore[arg-type]  # any maker of protocols does
-        loop="auto",
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        backlog=_BACKLOG,
-        timeout_keep_alive=settings.keep_alive_s,
-    )
-
-    def beat() -> None:
-        try:
-            if pipe is not None:
-                pipe.send_bytes(BEAT)
-        except OSError:
-            server.leave()  # without its supervisor it would be in nobody's hands
-
-    server = Server(
-        config,
-        services,
-        connections,
-        delay_s=settings.shutdown_delay_s,
-        drain_s=settings.drain_s,
-        worker=pipe is not None,
-        on_tick=beat,
-    )
-    server.run(sockets=[listener])
-
-
 def _within_open_files(settings: Settings) -> Settings:
     """Let this process, and those that it starts, open as many files as its connections need.
 
@@ -169,15 +120,14 @@ def _start_log(settings: Settings) -> None:
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
-def _settle_memory() -> None:
-    """Keep the garbage collector off what lives as long as the models do, and give back what those that left had.
+def _serve(
+    settings: Settings, listener: socket.socket, folder: Path | None = None, pipe: Connection | None = None
+) -> None:
+    with Ahead(settings) as ahead:
+        # Most of a second, in which models are opened already.
+        from service.process import serve
 
-    Looking through all that was imported and loaded takes it about 20 ms, which would come every few thousand
-    requests; what a request makes is seldom in a cycle.
-    """
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
+        serve(settings, listener, folder, pipe, ahead, _BACKLOG)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

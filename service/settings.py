@@ -87,7 +87,14 @@ class Settings(BaseSettings):
         "auto", description="On a GPU, of the weights that multiply spikes; auto is what each budget was exported with."
     )
     provider: Literal["auto", "openvino", "cpu"] = Field(
-        "auto", description="On a CPU, ONNX Runtime's execution provider; auto takes OpenVINO where it is installed."
+        "auto",
+        description="On a CPU, what runs the graphs: openvino, or cpu, which is ONNX Runtime's CPU provider; auto is "
+        "OpenVINO where that is installed.",
+    )
+    cache_dir: Path | Literal["off"] | None = Field(
+        None,
+        description="Folder for compiled graphs, with which the next start is quicker; off keeps none; unset, lmht in "
+        "the user's cache folder.",
     )
     threads: int | None = Field(
         None,
@@ -212,6 +219,16 @@ class Settings(BaseSettings):
         if value and not all(_is_installed(name) for name in _TRACING_MODULES):
             raise ValueError("OpenTelemetry is not installed: pip install 'lmht-serve[otel]'")
         return value
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """Where compiled graphs are kept; None where they are not to be, or nobody can say where."""
+        if self.cache_dir is not None:
+            return None if self.cache_dir == "off" else Path(self.cache_dir)
+        try:
+            return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lmht"
+        except RuntimeError:  # a user without a home
+            return None
 
     @field_validator("api_keys_file")
     @classmethod

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
 
-from service.lifecycle import SIGNALS, die_of, ended
+from service.signals import SIGNALS, die_of, ended
 
 BEAT = b"."
 # A worker may be compiling a large model, which keeps its event loop waiting.

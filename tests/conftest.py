@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,24 @@ from service.settings import Settings
 from tests import tiny
 from tests.serving import GatedApp, GatedEngine, RunningApp
 
+CACHE = "LMHT_CACHE_DIR"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # What one test has compiled, another need not: nothing of it is left when all are done. Workers inherit it.
+    if not hasattr(config, "workerinput"):
+        os.environ[CACHE] = tempfile.mkdtemp(prefix="lmht-graphs-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop(CACHE), ignore_errors=True)
+
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*os.environ]:
-        if name == "PORT" or name.startswith("LMHT_"):
+        if name == "PORT" or (name.startswith("LMHT_") and name != CACHE):
             monkeypatch.delenv(name)
 
 

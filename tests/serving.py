@@ -102,7 +102,7 @@ class GatedEngine:
     """An engine that waits at a gate, and can be told to fail; its answers are the pixels' sums."""
 
     name = "gated"
-    batch_sizes = (1, 4)
+    batch_sizes: tuple[int, ...] = (1, 4)
 
     def __init__(self, bundle: Bundle) -> None:
         self.manifest = bundle.manifest

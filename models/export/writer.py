@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-# What ONNX Runtime's OpenVINO build 1.24 reads; onnx itself would write newer ones.
+# What ONNX Runtime reads since 1.18, and OpenVINO; onnx itself would write newer ones.
 OPSET, IR_VERSION = 18, 10
 
 Output = tuple[str, int, tuple[int, ...]]
@@ -71,9 +71,9 @@ class Writer:
     def int8(self, name: str, integers: npt.NDArray[np.int8], scale: npt.NDArray[np.float32], axis: int) -> str:
         """8-bit weights with one scale for each index of ``axis``, as the float32 tensor scale·integers.
 
-        They pass a QuantizeLinear that changes nothing. Where a graph has nodes of its own outside ONNX Runtime's
-        OpenVINO provider (here the exact counts in float64), the provider folds constants before it looks for weights
-        of 8 bits, and would multiply float32 by float32; a quantisation is what it does not fold.
+        They pass a QuantizeLinear that changes nothing, since a quantisation is what no runtime folds. ONNX Runtime's
+        OpenVINO provider does fold constants before it looks for weights of 8 bits, where a graph has nodes outside of
+        it (here the exact counts in float64), and would multiply float32 by float32.
 
         Called again with the same name, it gives the same tensor.
         """

@@ -1,6 +1,6 @@
 """Engines: what runs a bundle. `open_engine` chooses one; `models.bundle.Engine` is what they have in common.
 
-`onnx`     on the CPU, by ONNX Runtime; `sessions` is how that is set up
+`cpu/`     on the CPU, by OpenVINO or ONNX Runtime
 `cuda/`    on an NVIDIA GPU, by the kernels of `models.fused`
 `devices`  which of them it is to be; `driver` asks NVIDIA's driver
 `batches`  any number of images from passes of a few sizes; `buckets` plans them
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
 
 from models.bundle import Bundle, Engine
 
-__all__ = ["EngineError", "EngineOptions", "open_engine"]
+__all__ = ["EngineError", "EngineOptions", "Unfinished", "open_engine"]
 
 
 class EngineError(Exception):
@@ -25,14 +26,14 @@ class EngineError(Exception):
 class EngineOptions:
     """How to run bundles.
 
-    ``threads`` of every pass; None gives each as many as it can use, see `service.engines.onnx.threads_for`, of its
-    share where ``processes`` share the machine.
+    ``threads`` of every pass; None gives each as many as it can use, see `service.engines.cpu.engine.threads_for`, of
+    its share where ``processes`` share the machine.
     ``batch_sizes`` are the buckets, ascending: each costs compile time and memory per budget. An engine makes up any
     batch from passes of these sizes, by what they were measured to take. These three take 3 to 7 % longer for the
     bundled models than 1, 4, 8 and 16, on average over batches of 1 to 16 (a quarter longer at the worst), and no
     longer at ResNet-18's size; 1 and 4 take 7 to 22 % longer, 1 and 8 take 13 to 15 % (two cores, two threads).
-    ``provider`` and ``threads`` are for the CPU. ``precision`` is for the GPU: of the weights that multiply spikes, see
-    `models.fused`; with ``auto`` as each budget was exported.
+    ``provider``, ``threads`` and ``cache``, the folder for compiled graphs, are for the CPU. ``precision`` is for the
+    GPU: of the weights that multiply spikes, see `models.fused`; with ``auto`` as each budget was exported.
     """
 
     threads: int | None = None
@@ -41,6 +42,7 @@ class EngineOptions:
     processes: int = 1
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["auto", "int8", "float16", "float32"] = "auto"
+    cache: Path | None = None
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -49,16 +51,28 @@ class EngineOptions:
             raise ValueError("batch sizes must be ascending and at least 1")
 
 
+@runtime_checkable
+class Unfinished(Protocol):
+    """An engine that runs before all its passes are open: its largest batch buckets come later."""
+
+    def complete(self, rest: Callable[[float], None] = lambda seconds: None) -> bool:
+        """Open them; whether there were any. Runs may be under way, and get the larger buckets once this returns.
+
+        ``rest`` as for `open_engine`. Raises what it raises, and what opening the engine does; what is open by then
+        stays so.
+        """
+
+
 DEFAULTS = EngineOptions()
 
 
 def open_engine(
     bundle: Bundle, options: EngineOptions = DEFAULTS, rest: Callable[[float], None] = lambda seconds: None
 ) -> Engine:
-    """Open an engine for a bundle; everything that a run may need is compiled when it returns.
+    """Open an engine for a bundle. It can run whatever is asked of it; where it is `Unfinished`, it may become quicker.
 
-    ``rest`` is called between compilations with the seconds that the last one took: a runtime may hold the
-    interpreter's lock while it compiles, and others have work to do.
+    ``rest`` is called after each compilation with the seconds that it took: a runtime may hold the interpreter's lock
+    while it compiles, and others have work to do.
 
     Raises BundleError when the bundle is at fault and EngineError when the runtime is.
     """
@@ -67,6 +81,6 @@ def open_engine(
         from service.engines.cuda.engine import CudaEngine
 
         return CudaEngine(bundle, options, rest)
-    from service.engines.onnx import OnnxEngine
+    from service.engines.cpu.engine import CpuEngine
 
-    return OnnxEngine(bundle, options, rest)
+    return CpuEngine(bundle, options, rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,7 +16,7 @@ _TIMED_PASSES = 4
 
 
 class Batches:
-    """Makes up batches from passes, by what these are measured to take when it is made.
+    """Makes up batches from passes, by what these are measured to take.
 
     Args:
         shape: of an image, (C, H, W).
@@ -31,10 +32,21 @@ class Batches:
     ) -> None:
         self._shape = shape
         self._run = run
-        self._buckets = {
-            timesteps: Buckets({size: self._seconds(timesteps, size) for size in there})
-            for timesteps, there in sizes.items()
-        }
+        self._buckets: dict[int, Buckets] = {}
+        for timesteps, there in sizes.items():
+            self.measure(timesteps, there)
+
+    def measure(self, timesteps: int, sizes: Sequence[int]) -> None:
+        """Make up a budget's batches from passes of these sizes from now on."""
+        images = {size: np.zeros((size, *self._shape), np.float32) for size in sizes}
+        seconds = dict.fromkeys(sizes, math.inf)
+        # By turns, so that whatever else goes on meanwhile slows down one size as much as another.
+        for _ in range(_TIMED_PASSES):
+            for size in sizes:
+                began = time.perf_counter()
+                self._run(images[size], timesteps, size)
+                seconds[size] = min(seconds[size], time.perf_counter() - began)
+        self._buckets[timesteps] = Buckets(seconds)
 
     def run(self, images: FloatArray, timesteps: int) -> Outputs:
         """Classify images, float32 [n, C, H, W], at an exported budget.
@@ -62,13 +74,3 @@ class Batches:
     def close(self) -> None:
         """Run nothing any more."""
         self._buckets.clear()
-
-    def _seconds(self, timesteps: int, size: int) -> float:
-        """What a pass takes."""
-        images = np.zeros((size, *self._shape), np.float32)
-        taken = []
-        for _ in range(_TIMED_PASSES):
-            began = time.perf_counter()
-            self._run(images, timesteps, size)
-            taken.append(time.perf_counter() - began)
-        return min(taken)

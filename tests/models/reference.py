@@ -10,11 +10,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib.util import find_spec
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -36,13 +36,13 @@ from models.export.graph import (
 )
 from models.networks import Network
 from models.neuron import Neuron
-from service.engines.sessions import open_session
+from models.tools import Provider
+from service.engines.cpu.runtimes import choose
 
 Number = TypeVar("Number", float, Fraction)
 Floats = npt.NDArray[np.float64]
-PROVIDERS = tuple(
-    p for p in ("CPUExecutionProvider", "OpenVINOExecutionProvider") if p in ort.get_available_providers()
-)
+OPENVINO = find_spec("openvino") is not None
+PROVIDERS: tuple[Provider, ...] = ("cpu", "openvino") if OPENVINO else ("cpu",)
 # Float32 moves a membrane by a few millionths of θ. An image with a membrane nearer to a threshold than this may
 # rightly fire otherwise there, and is left out of comparisons.
 MARGIN = 2e-5
@@ -279,8 +279,7 @@ class Served:
     synops: Floats
 
 
-def serve(model: bytes, images: Tensor, provider: str = PROVIDERS[0]) -> Served:
-    """Run an ONNX file on images [B, C, H, W] in a session as the service opens it."""
-    session = open_session(model, provider, batch=len(images), threads=1)
-    assert session.get_providers()[0] == provider
-    return Served(*session.run(["logits", "spikes", "synops"], {"images": images.float().numpy()}))
+def serve(model: bytes, images: Tensor, provider: Provider = "cpu") -> Served:
+    """Run an ONNX file on images [B, C, H, W] as the service does."""
+    run = choose(provider).open(model, batch=len(images), threads=1)
+    return Served(**run(images.float().numpy()))

@@ -29,7 +29,7 @@ from models import bundle as bundles
 from models.bench import random_network
 from models.bench.harness import Ratio
 from models.bench.http import cores, ladder, large, rungs, servers, wrk
-from models.bench.http.engine import PinnedEngine, pinned_engine
+from models.bench.http.engine import PinnedEngine, pinned_engine, provider_of
 from models.bench.http.errors import BenchError
 from models.bench.http.plan import Finding, Plan
 from models.bench.http.servers import Server
@@ -145,6 +145,7 @@ def test_a_failed_run_of_a_server_that_lives_is_its_own_reason(tmp_path: Path) -
 def test_variables_of_the_environment_reach_the_product_unless_the_bench_sets_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.delenv("LMHT_CACHE_DIR")
     monkeypatch.setenv("LMHT_BATCH_SIZES", "1,8")
     monkeypatch.setenv("LMHT_THREADS", "7")
     monkeypatch.setenv("LMHT_PORT", "80")
@@ -174,11 +175,6 @@ def likeliest(engine: Engine, png: bytes) -> Five:
     return sorted(zip(classes, probabilities.tolist(), strict=True), key=lambda pair: -pair[1])[:5]
 
 
-def provider_of(engine: Engine) -> str:
-    """ONNX Runtime's name of it."""
-    return engine.name.rpartition("/")[2]
-
-
 def check(document: dict[str, Any], five: Five) -> None:
     found = [(prediction["label"], prediction["probability"]) for prediction in document["predictions"]]
     assert [label for label, _ in found] == [label for label, _ in five]
@@ -189,7 +185,7 @@ def test_the_minimal_app_answers_as_the_bundles_engine_does(engine: Engine, tmp_
     png = SEVEN.read_bytes()
     five = likeliest(engine, png)
     assert five[0][0] == "7"
-    (minimal,) = (s for s in ladder.comparisons(BUNDLE, provider_of(engine)) if s.name == ladder.MINIMAL)
+    (minimal,) = (s for s in ladder.comparisons(BUNDLE, provider_of(engine.name)) if s.name == ladder.MINIMAL)
     with servers.running(minimal, CORE, tmp_path) as url:
         check(servers.ask(minimal, url, png), five)
         with pytest.raises(BenchError, match="minimal FastAPI app answers with status 500"):
@@ -208,7 +204,7 @@ def test_each_rung_does_what_the_one_below_does_not(engine: Engine, monkeypatch:
     png = SEVEN.read_bytes()
     five = likeliest(engine, png)
     monkeypatch.setenv("MINIMAL_APP_BUNDLE", str(BUNDLE))
-    monkeypatch.setenv("MINIMAL_APP_PROVIDER", provider_of(engine))
+    monkeypatch.setenv("MINIMAL_APP_PROVIDER", provider_of(engine.name))
     unread = post(rungs.echo(), b"no picture")
     decoded = post(rungs.decoding(), png)
     assert unread.json() == decoded.json()

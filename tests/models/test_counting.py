@@ -18,6 +18,7 @@ from models.export.lowering import lower
 from models.export.trace import trace
 from models.networks.base import Head
 from models.neuron import Neuron
+from models.tools import Provider
 from tests.models import examples, reference
 from tests.models.examples import Sketch
 
@@ -206,7 +207,7 @@ def saturated(features: int, levels: int) -> Graph:
 
 
 @pytest.mark.parametrize("provider", reference.PROVIDERS)
-def test_counts_beyond_float32_are_still_exact(provider: str) -> None:
+def test_counts_beyond_float32_are_still_exact(provider: Provider) -> None:
     """4,099 synapses a spike: more than 2²⁴ operations, odd in number."""
     nodes = (
         layer("first", "images", 255),

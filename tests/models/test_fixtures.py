@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -21,8 +20,10 @@ from models.export.trace import trace
 from models.importing import Imported, import_checkpoint, read
 from models.networks.base import Head
 from models.neuron import Neuron
-from service.engines.sessions import open_session
+from models.tools import Provider
+from service.engines.cpu.runtimes import choose
 from tests.data import fixture
+from tests.models import reference
 
 FIXTURES = {name: Path(fixture.__file__).parent / f"official-{name}-T2-L2.npz" for name in ("resnet18", "cifarnet")}
 Numbers = npt.NDArray[Any]
@@ -94,13 +95,15 @@ def test_architecture_classes_and_budget_are_those_of_the_checkpoint(official: O
     assert not imported.notes
 
 
-@pytest.mark.parametrize("provider", ["CPUExecutionProvider", "OpenVINOExecutionProvider"])
-def test_the_float32_graph_counts_the_authors_spikes(official: Official, imported: Imported, provider: str) -> None:
-    if provider not in onnxruntime.get_available_providers():
-        pytest.skip(f"this build of ONNX Runtime has no {provider}")
+@pytest.mark.parametrize("provider", ["cpu", "openvino"])
+def test_the_float32_graph_counts_the_authors_spikes(
+    official: Official, imported: Imported, provider: Provider
+) -> None:
+    if provider == "openvino" and not reference.OPENVINO:
+        pytest.skip("needs openvino")
     content = lower(trace(imported.network, 2, official.images.shape[1:]), "float32")
-    session = open_session(content, provider, batch=len(official.images), threads=1)
-    logits, spikes = session.run(["logits", "spikes"], {"images": official.images})
+    found = choose(provider).open(content, batch=len(official.images), threads=1)(official.images)
+    logits, spikes = found["logits"], found["spikes"]
 
     # One image has a membrane within float32's rounding of its threshold, and a flipped spike spreads.
     assert spikes.sum() == pytest.approx(official.spikes.sum(), rel=1e-4)

@@ -28,7 +28,6 @@ from models.neuron import Neuron, Tgim
 from tests.models import examples, reference
 from tests.models.examples import ARCHITECTURES, Sketch
 
-OPENVINO = [p for p in reference.PROVIDERS if p.startswith("OpenVINO")]
 KINDS: list[tuple[int, Tgim]] = [
     (1, "none"),
     (2, "full"),
@@ -76,7 +75,7 @@ def test_the_int8_graph_equals_the_network_with_its_weights_rounded(architecture
         agree(graph, reference.serve(lower(graph, "int8"), images), expected)
 
 
-@pytest.mark.skipif(not OPENVINO, reason="needs onnxruntime-openvino")
+@pytest.mark.skipif(not reference.OPENVINO, reason="needs openvino")
 @pytest.mark.parametrize(
     ("architecture", "levels", "tgim", "timesteps", "precision"),
     [
@@ -99,7 +98,7 @@ def test_openvino_agrees_too(architecture: str, levels: int, tgim: Tgim, timeste
     images = examples.images(6, size)
     graph = trace(network, timesteps, (1, size, size))
     network = rounded(network, timesteps) if precision == "int8" else network
-    served = reference.serve(lower(graph, precision), images, OPENVINO[0])
+    served = reference.serve(lower(graph, precision), images, "openvino")
     agree(graph, served, reference.run(network, timesteps, images))
 
 
@@ -210,24 +209,24 @@ def test_odd_graphs_keep_their_meaning(case: str) -> None:
     agree(graph, reference.serve(lower(graph, "float32"), images), reference.evaluate(graph, images))
 
 
-@pytest.mark.skipif(not OPENVINO, reason="needs onnxruntime-openvino")
+@pytest.mark.skipif(not reference.OPENVINO, reason="needs openvino")
 @pytest.mark.parametrize("precision", ["int8", "float32"])
 @pytest.mark.parametrize("case", [*ODD, "pool before the read-out", "factored pool before the read-out"])
-def test_odd_graphs_mean_the_same_to_both_providers(case: str, precision: Precision) -> None:
-    """The provider's own transformations for 8 bits must not round what is not to be rounded."""
+def test_odd_graphs_mean_the_same_to_both_runtimes(case: str, precision: Precision) -> None:
+    """OpenVINO's own transformations for 8 bits must not round what is not to be rounded."""
     model, images = lower(odd_graph(case), precision), examples.images(6, 6)
-    expected, found = (reference.serve(model, images, provider) for provider in ("CPUExecutionProvider", OPENVINO[0]))
+    expected, found = (reference.serve(model, images, provider) for provider in reference.PROVIDERS)
     assert found.spikes.tolist() == expected.spikes.tolist()
     assert found.synops.tolist() == expected.synops.tolist()
     np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.skipif(not OPENVINO, reason="needs onnxruntime-openvino")
+@pytest.mark.skipif(not reference.OPENVINO, reason="needs openvino")
 @pytest.mark.parametrize("behind", ["convolution", "neurons"])
 @pytest.mark.parametrize("maximum", [4, 252, 256, 400])
-def test_pooled_sums_are_exact_in_both_providers(maximum: int, behind: str) -> None:
+def test_pooled_sums_are_exact_in_both_runtimes(maximum: int, behind: str) -> None:
     model, images = lower(sums_up_to(maximum, behind), "int8"), examples.images(6, 6)
-    expected, found = (reference.serve(model, images, provider) for provider in ("CPUExecutionProvider", OPENVINO[0]))
+    expected, found = (reference.serve(model, images, provider) for provider in reference.PROVIDERS)
     assert found.spikes.tolist() == expected.spikes.tolist()
     np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-4, atol=1e-4)
 

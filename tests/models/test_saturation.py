@@ -12,25 +12,22 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 from models.export.graph import Conv, Graph, Neurons, Window
 from models.export.lowering import lower
 from models.export.quantisation import weight_limit
-from service.engines.sessions import OPENVINO
+from tests.models import reference
 from tests.models.examples import Sketch
 
-pytestmark = pytest.mark.skipif(OPENVINO not in ort.get_available_providers(), reason="needs onnxruntime-openvino")
+pytestmark = pytest.mark.skipif(not reference.OPENVINO, reason="needs openvino")
 
 _RUN = """
 import json, sys
 import numpy as np
-from service.engines.sessions import OPENVINO, open_session
-session = open_session(open(sys.argv[1], "rb").read(), OPENVINO, batch=2, threads=1)
-images = np.load(sys.argv[2])
-logits, spikes, synops = session.run(["logits", "spikes", "synops"], {"images": images})
-print(json.dumps({"logits": logits.tolist(), "spikes": spikes.tolist(), "synops": synops.tolist()}))
+from service.engines.cpu.runtimes import choose
+run = choose("openvino").open(open(sys.argv[1], "rb").read(), batch=2, threads=1)
+print(json.dumps({name: values.tolist() for name, values in run(np.load(sys.argv[2])).items()}))
 """
 
 

@@ -1,4 +1,4 @@
-"""The ONNX engine against the tiny network's own answers, which are exact."""
+"""The engine on a CPU against the tiny network's own answers, which are exact."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from models import bundle
 from models.bundle import Bundle, BundleError, Engine, Outputs
 from models.energy.operations import pass_macs
-from service.engines import EngineError, EngineOptions, open_engine
-from service.engines import onnx as onnx_engine
+from service.engines import EngineError, EngineOptions, Unfinished, open_engine
 from service.engines.buckets import Buckets
-from service.engines.onnx import sizes_worth_having, threads_for
+from service.engines.cpu import engine as cpu_engine
+from service.engines.cpu import runtimes
+from service.engines.cpu.engine import sizes_worth_having, threads_for
+from service.engines.cpu.runtimes import Run, Signature
 from tests import tiny
+from tests.models.reference import PROVIDERS
 
-OPENVINO = "OpenVINOExecutionProvider" in ort.get_available_providers()
-PROVIDERS = ["cpu", *(["openvino"] if OPENVINO else [])]
 ON_CPU = EngineOptions(threads=1, batch_sizes=(1, 3), provider="cpu")
 
 
@@ -35,9 +35,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="module", params=PROVIDERS)
 def engine(made: Bundle, request: pytest.FixtureRequest) -> Iterator[Engine]:
-    engine = open_engine(made, EngineOptions(threads=2, batch_sizes=(1, 3, 6), provider=request.param))
+    engine = whole(made, EngineOptions(threads=2, batch_sizes=(1, 3, 6), provider=request.param))
     yield engine
     engine.close()
+
+
+def whole(made: Bundle, options: EngineOptions) -> Engine:
+    engine = open_engine(made, options)
+    assert isinstance(engine, Unfinished)
+    engine.complete()
+    return engine
 
 
 def assert_equal(answer: Outputs, expected: Outputs) -> None:
@@ -78,10 +85,9 @@ def test_several_threads_may_run_at_once(engine: Engine) -> None:
             assert_equal(answer, tiny.reference(*job))
 
 
-def test_the_name_tells_runtime_and_provider(engine: Engine, request: pytest.FixtureRequest) -> None:
+def test_the_name_tells_the_runtime(engine: Engine, request: pytest.FixtureRequest) -> None:
     provider = request.node.callspec.params["engine"]
-    expected = {"cpu": "CPUExecutionProvider", "openvino": "OpenVINOExecutionProvider"}[provider]
-    assert engine.name == f"onnxruntime/{expected}"
+    assert engine.name == {"cpu": "onnxruntime/CPUExecutionProvider", "openvino": "openvino/CPU"}[provider]
     assert engine.batch_sizes == (1, 3, 6)
 
 
@@ -108,27 +114,8 @@ def test_a_budget_that_was_not_exported_is_refused(engine: Engine) -> None:
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_nothing_is_printed(made: Bundle, provider: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    open_engine(made, EngineOptions(threads=1, batch_sizes=(2,), provider=provider)).run(tiny.images(3), 4)
+    whole(made, EngineOptions(threads=1, batch_sizes=(2, 3), provider=provider)).run(tiny.images(3), 4)
     assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.skipif(not OPENVINO, reason="the OpenVINO provider is not installed")
-def test_openvino_is_chosen_where_it_is_installed_with_its_precision_and_threads_set(
-    made: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-    original = ort.InferenceSession
-
-    def record(graph: bytes, options: Any, providers: Any, **rest: Any) -> Any:
-        seen.extend(providers)
-        assert "ConstantFolding" in rest["disabled_optimizers"]  # it would undo what keeps weights in 8 bits
-        assert options.graph_optimization_level == ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        return original(graph, options, providers, **rest)
-
-    monkeypatch.setattr(ort, "InferenceSession", record)
-    assert open_engine(made, EngineOptions(threads=3, batch_sizes=(1,))).name.endswith("OpenVINOExecutionProvider")
-    settings = {"device_type": "CPU", "precision": "FP32", "num_of_threads": "3"}
-    assert seen == [("OpenVINOExecutionProvider", settings)] * len(tiny.BUDGETS)
 
 
 def test_a_pass_gets_as_many_threads_as_it_has_work_for() -> None:
@@ -155,55 +142,96 @@ def test_large_networks_have_no_passes_that_do_not_pay() -> None:
 def test_a_batch_beyond_the_passes_there_are_is_made_up_of_them(made: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     images = tiny.images(11)
     expected = open_engine(made, ON_CPU).run(images, 4)
-    monkeypatch.setattr(onnx_engine, "_PLENTY_MACS", 1)
-    engine = open_engine(made, EngineOptions(threads=1, batch_sizes=(2, 8), provider="cpu"))
+    monkeypatch.setattr(cpu_engine, "_PLENTY_MACS", 1)
+    engine = whole(made, EngineOptions(threads=1, batch_sizes=(2, 8), provider="cpu"))
     assert engine.batch_sizes == (2, 8)
     found = engine.run(images, 4)
     assert found.spikes.tolist() == expected.spikes.tolist()
     np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-5)
 
 
-@pytest.mark.skipif(not OPENVINO, reason="the OpenVINO provider is not installed")
-def test_threads_are_chosen_where_none_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    original = ort.InferenceSession
+class RecordingRuntime:
+    """Opens nothing, and says what it was to open."""
 
-    def record(graph: bytes, options: Any, providers: Any, **rest: Any) -> Any:
-        seen.append(providers[0][1]["num_of_threads"])
-        return original(graph, options, providers, **rest)
+    name, lets_go = "recording", True
 
-    monkeypatch.setattr(ort, "InferenceSession", record)
-    monkeypatch.setattr(onnx_engine, "available_threads", lambda: 2)
-    open_engine(bundle.load(bundle.ZOO / "mnist" / "1"), EngineOptions(batch_sizes=(1, 4)))
-    assert seen == ["1", "2"] * 4
+    def __init__(self, folder: Path | None = None) -> None:
+        self.opened: list[tuple[int, int]] = []
+
+    def open(self, graph: bytes, *, batch: int, threads: int, expected: Signature | None = None) -> Run:
+        self.opened.append((batch, threads))
+        return lambda images: {name: np.zeros((len(images), 1)) for name in ("logits", "spikes", "synops")}
 
 
-@pytest.mark.skipif(not OPENVINO, reason="the OpenVINO provider is not installed")
-@pytest.mark.parametrize("wrong", [{"no_such_option": "1"}, {"num_of_threads": "many"}])
-def test_a_provider_that_does_not_start_is_an_error_and_not_quietly_replaced(
-    made: Bundle, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], wrong: dict[str, str]
+@pytest.fixture
+def recording(monkeypatch: pytest.MonkeyPatch) -> RecordingRuntime:
+    runtime = RecordingRuntime()
+    monkeypatch.setattr(cpu_engine, "choose", lambda provider, cache: runtime)
+    monkeypatch.setattr(cpu_engine, "available_threads", lambda: 2)
+    return runtime
+
+
+def test_threads_are_chosen_where_none_are_given(recording: RecordingRuntime) -> None:
+    mnist = bundle.load(bundle.ZOO / "mnist" / "1")
+    whole(mnist, EngineOptions(batch_sizes=(1, 4)))
+    assert sorted(recording.opened) == [(1, 1)] * 4 + [(4, 2)] * 4
+    recording.opened.clear()
+    whole(mnist, EngineOptions(batch_sizes=(1, 4), threads=3))
+    assert {threads for _, threads in recording.opened} == {3}
+
+
+def test_the_smallest_passes_come_first_and_of_the_others_those_of_the_largest_budget(
+    recording: RecordingRuntime, made: Bundle
 ) -> None:
-    original = ort.InferenceSession
+    engine = open_engine(made, EngineOptions(threads=1, batch_sizes=(2, 4, 8)))
+    assert recording.opened == [(2, 1)] * len(tiny.BUDGETS)
+    assert list(engine.batch_sizes) == [2]
+    recording.opened.clear()
+    opened: list[int] = []
+    assert isinstance(engine, Unfinished)
+    assert engine.complete(lambda seconds: opened.append(len(recording.opened)))
+    assert recording.opened == [(4, 1), (8, 1)] * len(tiny.BUDGETS)
+    assert opened == list(range(1, 1 + len(recording.opened)))
+    assert list(engine.batch_sizes) == [2, 4, 8]
+    assert not engine.complete()
 
-    def spoil(graph: bytes, options: Any, providers: Any, **rest: Any) -> Any:
-        return original(graph, options, [(name, given | wrong) for name, given in providers], **rest)
 
-    monkeypatch.setattr(ort, "InferenceSession", spoil)
-    with pytest.raises(EngineError, match="OpenVINOExecutionProvider does not start"):
-        open_engine(made, EngineOptions(1, (1,)))
-    assert capfd.readouterr().out == ""
+def test_an_engine_answers_before_while_and_after_it_is_completed(made: Bundle) -> None:
+    engine = open_engine(made, EngineOptions(threads=1, batch_sizes=(1, 3), provider="cpu"))
+    images = tiny.images(7)
+    expected = tiny.reference(images, 4)
+    assert_equal(engine.run(images, 4), expected)
+    assert isinstance(engine, Unfinished)
+
+    class Stop(Exception):
+        pass
+
+    def rest(seconds: float) -> None:
+        assert_equal(engine.run(images, 4), expected)
+        if len(checked) == 2:
+            raise Stop
+        checked.append(1)
+
+    checked: list[int] = []
+    with pytest.raises(Stop):
+        engine.complete(rest)
+    assert list(engine.batch_sizes) == [1]
+    assert_equal(engine.run(images, 4), expected)
+    assert engine.complete()
+    assert list(engine.batch_sizes) == [1, 3]
+    assert_equal(engine.run(images, 4), expected)
 
 
-def test_without_openvino_the_cpu_provider_serves_and_asking_for_openvino_is_an_error(
+def test_without_openvino_onnx_runtime_serves_and_asking_for_openvino_is_an_error(
     made: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
     assert open_engine(made, EngineOptions(1, (1,))).name == "onnxruntime/CPUExecutionProvider"
-    with pytest.raises(EngineError, match="onnxruntime-openvino"):
+    with pytest.raises(EngineError, match="pip install openvino"):
         open_engine(made, EngineOptions(1, (1,), "openvino"))
 
 
-def test_a_closed_engine_holds_no_session(made: Bundle) -> None:
+def test_a_closed_engine_runs_nothing(made: Bundle) -> None:
     engine = open_engine(made, ON_CPU)
     engine.close()
     with pytest.raises(ValueError, match="no budget"):
@@ -254,6 +282,9 @@ def name_batch_otherwise(model: onnx.ModelProto) -> None:
 
 def add_input(model: onnx.ModelProto) -> None:
     model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["batch", 1]))
+    (last,) = (node for node in model.graph.node if node.output[0] == "logits")
+    last.output[0] = "unmasked"
+    model.graph.node.append(helper.make_node("Mul", ["unmasked", "mask"], ["logits"]))
 
 
 def shrink_input(model: onnx.ModelProto) -> None:
@@ -281,7 +312,6 @@ def keep_weights_outside(model: onnx.ModelProto) -> None:
         widen_head,
         count_in_float32,
         fix_batch,
-        name_batch_otherwise,
         add_input,
         shrink_input,
         break_node,
@@ -305,10 +335,19 @@ def test_a_graph_that_does_not_fit_its_manifest_is_refused_quietly_and_by_its_fi
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_file_that_is_no_graph_is_refused(tmp_path: Path, provider: Any) -> None:
     broken = tiny.write(tmp_path / "tiny" / "1", graphs={4: b"not a graph"})
-    with pytest.raises(BundleError, match=r"^t4\.onnx: "):
-        open_engine(broken, ON_CPU)
+    with pytest.raises(BundleError, match=r"^t4\.onnx: .*cannot "):
+        open_engine(broken, EngineOptions(1, (1, 3), provider))
+
+
+def test_onnx_runtime_goes_by_the_name_of_the_batch_axis(tmp_path: Path) -> None:
+    model = tiny.graph(2)
+    name_batch_otherwise(model)
+    made = tiny.write(tmp_path / "tiny" / "1", budgets=(2,), graphs={2: model.SerializeToString()})
+    with pytest.raises(BundleError, match=r"^t2\.onnx: 'images' is float32 \['N', 1, 8, 8\] in the graph"):
+        open_engine(made, ON_CPU)
 
 
 def test_a_file_that_was_changed_after_export_is_refused(tmp_path: Path) -> None:

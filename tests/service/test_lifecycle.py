@@ -17,8 +17,9 @@ import pytest
 import uvicorn
 
 from service.app import create_app
-from service.lifecycle import Server, ended
+from service.lifecycle import Server
 from service.settings import Settings
+from service.signals import ended
 from service.transports.connections import ConnectionLimits, Connections
 from service.transports.protocol import Reader
 from tests import tiny
@@ -112,7 +113,7 @@ def test_how_a_process_ended_is_said_in_words(status: int, words: str) -> None:
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_containers_first_process_ends_by_a_signal_too(number: signal.Signals, status: int) -> None:
     """Where the system would not end it, since it has the number 1."""
-    program = f"import os; from service import lifecycle; lifecycle._FIRST = os.getpid(); lifecycle.die_of({number})"
+    program = f"import os; from service import signals; signals._FIRST = os.getpid(); signals.die_of({number})"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == status
     as_any_other = program.replace("os.getpid()", "1")
     assert subprocess.run([sys.executable, "-c", as_any_other], check=False).returncode == -number

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +16,21 @@ from typing import Any
 import numpy as np
 
 from models import bundle as bundles
+from models.bench.http.errors import BenchError
 from models.bundle import Engine, FloatArray
 from models.tools import OpenEngine, Provider
 
+_PROVIDERS: Mapping[str, Provider] = {"openvino/CPU": "openvino", "onnxruntime/CPUExecutionProvider": "cpu"}
 # The worker's own, between two calls of it.
 _worker: dict[str, Any] = {}
+
+
+def provider_of(engine_name: str) -> Provider:
+    """The provider of a server's engine, by the name that its answers give. Raises BenchError."""
+    provider = _PROVIDERS.get(engine_name)
+    if provider is None:
+        raise BenchError(f"the server's engine is {engine_name}, which is not known here")
+    return provider
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,12 @@ from PIL import Image, ImageDraw
 from models.bench.harness import compare_measured
 from models.bench.http import servers
 from models.bench.http.cores import Cores
+from models.bench.http.engine import provider_of
 from models.bench.http.errors import BenchError
 from models.bench.http.plan import Loads, OnRound, Plan
 from models.bench.http.servers import Server
 from models.bench.http.wrk import Load, Wrk
+from models.tools import Provider
 
 MODEL = "mnist"
 ECHO = "bare ASGI: body read"
@@ -109,7 +111,7 @@ def ladder(bundle: Path, picture: Path, wrk: Wrk, cores: Cores, folder: Path) ->
         prediction = answer["predictions"][0]
         if answer["timesteps"] != 1 or not {"spikes", "energy"} <= prediction.keys():
             raise BenchError(f"{PRODUCT} does not answer at T = 1 with spikes and energy")
-        for other in comparisons(bundle, provider=answer["engine"].rpartition("/")[2]):
+        for other in comparisons(bundle, provider=provider_of(answer["engine"])):
             urls[other.name] = stack.enter_context(servers.running(other, cores.server, folder))
             label = servers.ask(other, urls[other.name], png)["predictions"][0]["label"]
             if other.name in (COMPLETE, MINIMAL) and label != prediction["label"]:
@@ -118,8 +120,8 @@ def ladder(bundle: Path, picture: Path, wrk: Wrk, cores: Cores, folder: Path) ->
         yield Ladder({name: urls[name] for name in steps}, answer["engine"], wrk, picture)
 
 
-def comparisons(bundle: Path, provider: str) -> tuple[Server, ...]:
-    """The servers that the product's is compared with; ``provider`` is ONNX Runtime's name of it."""
+def comparisons(bundle: Path, provider: Provider) -> tuple[Server, ...]:
+    """The servers that the product's is compared with, which use the same runtime."""
     uvicorn = partial(servers.uvicorn, variables={"MINIMAL_APP_BUNDLE": str(bundle), "MINIMAL_APP_PROVIDER": provider})
     return (
         uvicorn(ECHO, f"{_PACKAGE}.rungs:echo", lifespan=False),

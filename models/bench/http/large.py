@@ -27,17 +27,16 @@ from PIL import Image
 from models.bench.harness import Ratio, compare_measured, ratios_of_medians
 from models.bench.http import servers
 from models.bench.http.cores import Cores
-from models.bench.http.engine import PinnedEngine, pinned_engine
+from models.bench.http.engine import PinnedEngine, pinned_engine, provider_of
 from models.bench.http.errors import BenchError
 from models.bench.http.plan import Loads, OnRound, Plan
 from models.bench.http.wrk import Load, Wrk
-from models.tools import OpenEngine, Provider
+from models.tools import OpenEngine
 
 OFFLINE = "the engine alone"
 SERVER = "lmht serve"
 _LONGER = 3
 _SERVICE_S = 0.5  # how long the service time is measured in a round
-_PROVIDERS: Mapping[str, Provider] = {"OpenVINOExecutionProvider": "openvino", "CPUExecutionProvider": "cpu"}
 
 
 @dataclass(frozen=True)
@@ -74,14 +73,6 @@ def noise(seed: int) -> bytes:
     png = io.BytesIO()
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8)).save(png, "PNG")
     return png.getvalue()
-
-
-def provider_of(engine_name: str) -> Provider:
-    """The provider of a server's engine, by the name that its answers give. Raises BenchError."""
-    provider = _PROVIDERS.get(engine_name.rpartition("/")[2])
-    if provider is None:
-        raise BenchError(f"the server's engine is {engine_name}, which is not known here")
-    return provider
 
 
 def served(

@@ -18,7 +18,7 @@ import numpy as np
 
 from models.bench.http import large, servers
 from models.bench.http.cores import Cores, pinned
-from models.bench.http.engine import pinned_engine
+from models.bench.http.engine import pinned_engine, provider_of
 from models.bench.http.errors import BenchError
 from models.bench.http.open_loop import Reply, offer
 from models.bench.http.wrk import Wrk
@@ -98,7 +98,7 @@ def overload(
     server = servers.product(large.SERVER, bundle.parent.parent, bundle.parent.name, largest)
     with servers.running(server, cores.server, folder) as url:
         answer = servers.ask(server, url, picture.read_bytes())
-        provider = large.provider_of(answer["engine"])
+        provider = provider_of(answer["engine"])
         with pinned_engine(bundle, largest, open_engine, provider, cores.server) as engine:
             alone_s = float(np.median(engine.durations(1, _ALONE_S)))
         capacity = wrk.post(url, picture, connections=_CONNECTIONS, seconds=_CAPACITY_S).rate

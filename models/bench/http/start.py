@@ -179,7 +179,10 @@ def _address(log: Path) -> str | None:
 
 def _answers(client: httpx.Client, path: str) -> str | None:
     """The path, once it is answered with 200. Raises BenchError where it never will be."""
-    answer = client.get(path)
+    try:
+        answer = client.get(path)
+    except httpx.TransportError:  # it ended, which is told by its process
+        return None
     if answer.status_code == 200:
         return path
     if failed := answer.json().get("failed"):

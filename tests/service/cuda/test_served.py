@@ -55,7 +55,7 @@ def test_answers_counts_and_energy_are_those_of_the_cpu(
 ) -> None:
     found, expected = classify(on_a_gpu, model, timesteps), classify(on_a_cpu, model, timesteps)
     assert found["engine"].startswith("triton/")
-    assert expected["engine"].startswith("onnxruntime/")
+    assert not expected["engine"].startswith("triton/")
     assert len(found["predictions"]) == len(INSTANCES)
     for mine, theirs in zip(found["predictions"], expected["predictions"], strict=True):
         assert mine["spikes"] == theirs["spikes"]
