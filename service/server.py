@@ -6,6 +6,7 @@ What serves is imported once the port is taken and models are on their way; see 
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import resource
 import signal
@@ -124,8 +125,11 @@ def _serve(
     settings: Settings, listener: socket.socket, folder: Path | None = None, pipe: Connection | None = None
 ) -> None:
     with Ahead(settings) as ahead:
-        # Most of a second, in which models are opened already.
+        # Most of a second, in which models are opened already; without looking for garbage, of which there is none.
+        gc.disable()
         from service.process import serve
+
+        gc.enable()
 
         serve(settings, listener, folder, pipe, ahead, _BACKLOG)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 from models.bench import relu
 from models.export.graph import Window
+from service.engines.cpu.runtimes import choose
 from tests.models.examples import Sketch
 
 
@@ -16,10 +16,10 @@ def test_it_rounds_activations_to_255_steps_up_to_the_spikes_range() -> None:
     stem = sketch.neurons("stem", sketch.conv("stem/conv", "images", 1, 3), gains=True, threshold=0.5)
     last = sketch.neurons("last", sketch.conv("conv", stem, 3, 4, Window((1, 1))), threshold=0.5)
     graph = sketch.graph(4, last, 4 * 16)
-    session = ort.InferenceSession(relu.lower(graph), providers=["CPUExecutionProvider"])
-    assert [output.name for output in session.get_outputs()] == ["logits"]
     images = np.random.default_rng(0).random((2, 1, 4, 4), np.float32)
-    (logits,) = session.run(None, {"images": images})
+    outputs = choose("cpu").open(relu.lower(graph), batch=2, threads=1)(images)
+    assert list(outputs) == ["logits"]
+    logits = outputs["logits"]
     nodes = {node.name: node for node in graph.nodes}
     currents = _conv(images.astype(np.float64), nodes["stem/conv"], 1)
     for name in ("conv", None):

@@ -37,6 +37,7 @@ def _openvino(graph: Path) -> Run:
 
 
 def _onnx_runtime(graph: Path) -> Run:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime as ort
 
     options = ort.SessionOptions()

@@ -39,7 +39,8 @@ class CpuEngine:
         self._graphs = {budget.timesteps: bundle.read(budget.file) for budget in manifest.budgets}
         self._sizes = {t: sizes_worth_having(manifest, t, options.batch_sizes) for t in manifest.timesteps}
         self._passes: dict[tuple[int, int], Run] = {}
-        smallest = {t: sizes[:1] for t, sizes in self._sizes.items()}
+        # The largest budget first: it is what a request gets that names none, and what takes longest to compile.
+        smallest = {t: self._sizes[t][:1] for t in reversed(manifest.timesteps)}
         at_once = self._available if self._runtime.lets_go else 1
         with ThreadPoolExecutor(at_once, "compile") as pool:
             for seconds in pool.map(self._open, smallest, [size for (size,) in smallest.values()]):
@@ -69,7 +70,6 @@ class CpuEngine:
     def complete(self, rest: Callable[[float], None] = lambda seconds: None) -> bool:
         """Open the passes that are missing; see `service.engines.Unfinished`. Raises what making the engine raises."""
         missing = False
-        # The largest budget first, which is what a request gets that names none.
         for timesteps, sizes in reversed(self._sizes.items()):
             missing_here = [size for size in sizes if (timesteps, size) not in self._passes]
             for size in missing_here:

@@ -27,7 +27,7 @@ import openvino as ov
 from models import cpu
 from models.bundle import FloatArray
 from service.engines import EngineError
-from service.engines.cpu.runtimes import BATCH, GraphError, Run, Signature, Tensor
+from service.engines.cpu.runtimes import BATCH, GraphError, Run, Signature, Tensor, choose
 from service.engines.cpu.store import Store
 
 _DEVICE = "CPU"
@@ -229,9 +229,7 @@ def _refuse_external_data(graph: bytes) -> None:
     name of a layer, ONNX Runtime tells, which takes no external data from a graph without a path.
     """
     if b"location" in graph:
-        from service.engines.cpu.ort import OnnxRuntime
-
-        OnnxRuntime().open(graph, batch=1, threads=1)
+        choose("cpu").open(graph, batch=1, threads=1)
 
 
 def _reason(error: Exception) -> str:

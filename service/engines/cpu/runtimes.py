@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,13 +74,32 @@ def choose(provider: Provider, cache: Path | None = None) -> Runtime:
     if provider == "openvino" and not installed:
         raise EngineError("OpenVINO is not installed here: pip install openvino")
     # Only who takes one pays for importing it.
-    if installed:
-        from service.engines.cpu.ov import OpenVino
+    with _quietly():
+        if installed:
+            from service.engines.cpu.ov import OpenVino
 
-        return OpenVino(cache)
-    from service.engines.cpu.ort import OnnxRuntime
+            return OpenVino(cache)
+        from service.engines.cpu.ort import OnnxRuntime
 
-    return OnnxRuntime()
+        return OnnxRuntime()
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """For importing a runtime, so that it does not tell its maker that it is used.
+
+    Either would, and makes an identifier in the user's folder for that as soon as it is imported: ONNX Runtime from
+    1.32 on unless a variable is set, OpenVINO where its tools can be imported with their telemetry. The service has no
+    use for the tools, which take longer to import than all the rest.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    hidden = [name for name in ("openvino.tools", "openvino_telemetry") if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None, to Python, is not to be imported
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def _words(tensor: Tensor | None) -> str:
