@@ -1,4 +1,4 @@
-# The CPU image: ONNX Runtime, no torch, no pip, no compiler. Runs as a numeric user on a read-only root.
+# The CPU image: OpenVINO and ONNX Runtime, no torch, no pip, no compiler. Runs as a numeric user on a read-only root.
 #
 #   docker build -t lmht-serve . && docker run --rm -p 8000:8000 lmht-serve
 #   docker run --rm -p 8000:8000 -v "$PWD/my-models:/models:ro" lmht-serve      also serves your own
@@ -18,15 +18,30 @@ RUN python3 -m venv --without-pip /opt/venv \
     && python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 print(*project["dependencies"], *project["optional-dependencies"]["otel"], sep="\n")' >core.txt \
     && pip --python /opt/venv/bin/python install --no-compile -c requirements.lock -r core.txt
-# Asked for, and imported by nothing that runs here: onnxruntime-openvino names sympy (80 MB) for its offline tool for
-# symbolic shapes, hdrhistogram names pbr and setuptools, which build it.
-RUN pip --python /opt/venv/bin/python uninstall --yes sympy mpmath pbr setuptools \
-    && /opt/venv/bin/python -c 'import hdrh.histogram, onnxruntime, opentelemetry.exporter.otlp.proto.http.trace_exporter'
-# A wheel cannot hold links, so onnxruntime-openvino brings each library under up to three names.
-RUN cd /opt/venv/lib/python3.11/site-packages/onnxruntime/capi \
-    && for library in *.so; do for copy in "$library".*; do \
-           if cmp -s "$library" "$copy"; then ln -sf "$library" "$copy"; fi; done; done \
-    && echo /opt/app >/opt/venv/lib/python3.11/site-packages/app.pth \
+# Both runtimes report to their makers that they are used: OpenVINO by openvino-telemetry, which goes below, ONNX Runtime
+# unless this is set.
+ENV ORT_DISABLE_TELEMETRY=1
+# Asked for, and imported by nothing that runs here: hdrhistogram names pbr and setuptools, which build it.
+RUN pip --python /opt/venv/bin/python uninstall --yes openvino-telemetry pbr setuptools \
+    && /opt/venv/bin/python -c 'import hdrh.histogram, opentelemetry.exporter.otlp.proto.http.trace_exporter'
+# ONNX Runtime is linked into its module for Python; its library comes once more, for others (35 MB). Of what OpenVINO can
+# read and run on (180 MB) stays what a CPU takes: ONNX, its own format, in which compiled graphs are kept, and TBB. It is
+# not there on other processors than x86-64.
+RUN cd /opt/venv/lib/python3.11/site-packages \
+    && rm onnxruntime/capi/libonnxruntime.so.* \
+    && /opt/venv/bin/python -W error -c 'import onnxruntime; onnxruntime.SessionOptions()' \
+    && if [ -d openvino ]; then \
+           find openvino/libs -type f ! -name "libopenvino.so.*" ! -name libopenvino_intel_cpu_plugin.so \
+               ! -name "libopenvino_onnx_frontend.so.*" ! -name "libopenvino_ir_frontend.so.*" \
+               ! -name "libtbb.so.*" ! -name "libtbbbind*.so.*" ! -name "libtbbmalloc.so.*" ! -name "libhwloc.so.*" -delete \
+           && rm -r openvino/cmake openvino/frontend/*/ openvino/include openvino/tools openvino/torch \
+               /opt/venv/bin/benchmark_app /opt/venv/bin/ovc \
+           && /opt/venv/bin/python -W error -c 'import openvino as ov; from openvino import opset1; \
+core, images = ov.Core(), opset1.parameter([1, 4]); ov.frontend.FrontEndManager().load_by_framework("onnx"); \
+compiled = core.compile_model(ov.Model([opset1.relu(images)], [images]), "CPU"); \
+core.import_model(compiled.export_model().getvalue(), "CPU").create_infer_request().infer()'; \
+       fi
+RUN echo /opt/app >/opt/venv/lib/python3.11/site-packages/app.pth \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 
 COPY README.md LICENSE ./
@@ -49,17 +64,20 @@ print(*project["optional-dependencies"]["gpu"], sep="\n")' >gpu.txt \
 # What both images have beside their packages.
 FROM python:3.11.14-slim-bookworm AS runtime
 COPY deploy/healthcheck.py /opt/healthcheck.py
-# /models is for the user's own: it comes first, so a model there wins over a bundled one of the same name. A volume at
-# /reports takes its owner from here, so that the load test can write to it.
+# /models is for the user's own: it comes first, so a model there wins over a bundled one of the same name. What is
+# compiled is kept in /cache, and the load test writes to /reports: volumes there take their owner from here, and one at
+# /cache spares the next container the compiling.
 # The base's pip goes: nothing is installed here any more.
-RUN mkdir /models /reports && chown 10001:10001 /reports \
+RUN mkdir /models /reports /cache && chown 10001:10001 /reports /cache \
     && cd /usr/local && rm -rf bin/pip* lib/python3.11/site-packages/pip* \
            lib/python3.11/site-packages/setuptools* lib/python3.11/site-packages/wheel*
-# Whatever keeps a cache keeps it under /tmp, the one place to write where the root is read-only.
+# Whatever else keeps a cache keeps it under /tmp, which can be written to where the root is read-only.
 ENV PATH=/opt/app/bin:/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     HOME=/tmp \
+    ORT_DISABLE_TELEMETRY=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    LMHT_CACHE_DIR=/cache/lmht \
     LMHT_HOST=0.0.0.0 \
     LMHT_MODELS=/models:/opt/app/models/zoo
 USER 10001:10001
@@ -70,14 +88,12 @@ CMD ["lmht", "serve"]
 
 
 FROM runtime AS gpu
-# Triton's way to the driver is a C file that it compiles where it runs, once for each cache. /cache holds what it
-# compiled, from which it is loaded: no place that is mounted noexec will do. A volume there takes its owner from here,
-# and spares the next container the compiling.
+# Triton's way to the driver is a C file that it compiles where it runs, once for each cache. It is loaded from /cache as
+# the kernels are: no place that is mounted noexec will do.
 USER root
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev \
-    && rm -rf /var/lib/apt/lists/* \
-    && mkdir /cache && chown 10001:10001 /cache
+    && rm -rf /var/lib/apt/lists/*
 USER 10001:10001
 COPY --from=gpu-builder /opt/venv /opt/venv
 COPY --from=gpu-builder /opt/app /opt/app

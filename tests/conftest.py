@@ -16,6 +16,9 @@ from service.settings import Settings
 from tests import tiny
 from tests.serving import GatedApp, GatedEngine, RunningApp
 
+# For tests that import ONNX Runtime themselves: it would report that to its maker.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 CACHE = "LMHT_CACHE_DIR"
 
 

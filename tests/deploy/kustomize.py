@@ -222,13 +222,13 @@ def _merge(into: Manifest, change: Manifest) -> None:
 
 
 def _merge_lists(there: list[Manifest], change: list[Manifest], key: str) -> list[Manifest]:
-    """Elements of the same key merged; new ones come first, as kustomize has them."""
+    """Elements of the same key merged; those of the change come first, as kustomize has them."""
     old = {element[key]: element for element in there}
-    new = [element for element in change if element[key] not in old]
     for element in change:
         if element[key] in old:
             _merge(old[element[key]], element)
-    return [*new, *there]
+    first = {element[key]: old.get(element[key], element) for element in change}
+    return [*first.values(), *(element for element in there if element[key] not in first)]
 
 
 def _set_namespace(namespace: str, manifests: list[Manifest]) -> None:

@@ -119,13 +119,25 @@ def test_the_server_and_its_image_agree() -> None:
     assert service["environment"]["LMHT_PORT"] == re.findall(r"^EXPOSE (\d+)$", dockerfile, re.MULTILINE)[-1]
     assert re.findall(r"LMHT_MODELS=([^:\s]+):", dockerfile)[-1] in mounts(service)
     assert "/reports" in mounts(SERVICES["loadtest"])
-    assert re.search(r"mkdir .*/reports.* chown 10001:10001 /reports", dockerfile)
+    assert re.search(r"mkdir .*/reports.* chown 10001:10001 .*/reports", dockerfile)
     # In the Dockerfile's words, since Compose's check replaces the image's.
     test = service["healthcheck"]["test"]
     assert (
         f"HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD {test[1:]}"
         in dockerfile.replace('"', "'")
     )
+
+
+def test_what_is_compiled_outlives_the_container_where_it_may_be_loaded_from() -> None:
+    """The tmpfs is mounted noexec, as Docker mounts it unless told otherwise."""
+    service = SERVICES["lmht"]
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    caches = re.findall(r"(?:LMHT_CACHE_DIR|TRITON_CACHE_DIR)=(\S+)", dockerfile)
+    assert len(caches) == 2
+    for cache in caches:
+        (place,) = (place for place in mounts(service) if Path(cache).is_relative_to(place))
+        assert mounts(service)[place] in DOCUMENT["volumes"]
+        assert not any(Path(cache).is_relative_to(tmpfs.split(":")[0]) for tmpfs in service["tmpfs"])
 
 
 def test_variables_of_the_server_are_settings() -> None:

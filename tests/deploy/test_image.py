@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 LINES = re.sub(r"\\\n\s*", " ", re.sub(r"^#.*\n", "", TEXT, flags=re.MULTILINE)).splitlines()
+CACHE = Path("/cache")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -125,13 +133,74 @@ def test_the_image_for_a_gpu_has_what_triton_and_the_container_runtime_need() ->
     assert own.pop("NVIDIA_VISIBLE_DEVICES") == "all"
     assert own.pop("LMHT_DEVICE") == "cuda"
     assert own.pop("USER")
-    folder = Path(own.pop("TRITON_CACHE_DIR")).parent
+    assert Path(own.pop("TRITON_CACHE_DIR")).parent == CACHE
     assert not own
-    (made,) = (line for line in GPU if "mkdir" in line and str(folder) in line)
-    assert re.search(rf"mkdir .*{folder}\b.* chown 10001:10001 .*{folder}\b", made)
     (installed,) = (line for line in GPU if "apt-get install" in line)
     assert {"gcc", "libc6-dev"} <= set(installed.split())
     assert "--no-install-recommends" in installed
+
+
+def test_what_is_compiled_is_kept_in_a_folder_of_the_images_user() -> None:
+    """In one of its own there, which only that user can enter; the server makes it."""
+    assert Path(variables(CPU)["LMHT_CACHE_DIR"]).parent == CACHE
+    assert "cache_dir" in Settings.model_fields
+    for stage in (CPU, GPU):
+        (made,) = (line for line in stage if "mkdir" in line)
+        assert re.search(rf"mkdir .*{CACHE}\b.* chown 10001:10001 .*{CACHE}\b", made)
+
+
+def test_neither_runtime_reports_to_its_maker() -> None:
+    """Whoever imports them: OpenVINO's sender is not there, ONNX Runtime is told."""
+    assert "openvino-telemetry" in removed()
+    assert variables(CPU)["ORT_DISABLE_TELEMETRY"] == "1"
+    assert variables(stages()[0])["ORT_DISABLE_TELEMETRY"] == "1"
+
+
+PROGRAM = """
+import io, sys
+import numpy
+import openvino
+
+core = openvino.Core()
+model = core.read_model(io.BytesIO(open(sys.argv[1], "rb").read()))
+model.reshape({model.inputs[0]: [2, *list(model.inputs[0].partial_shape)[1:]]})
+compiled = core.compile_model(model, "CPU")
+again = core.import_model(compiled.export_model().getvalue(), "CPU")
+images = numpy.random.default_rng(0).random(list(compiled.inputs[0].shape), numpy.float32)
+first, second = ([*each(images).values()] for each in (compiled, again))
+assert len(first) == 3 and all(map(numpy.array_equal, first, second))
+assert core.available_devices == ["CPU"]
+assert "openvino.tools" not in sys.modules
+"""
+
+
+def link(source: str, target: str) -> None:
+    """The same file under another name, or its copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed here")
+def test_the_runtimes_do_without_what_is_deleted_of_them(tmp_path: Path) -> None:
+    (run,) = (line.removeprefix("RUN ") for line in stages()[0] if "find openvino/libs" in line)
+    packages = tmp_path / "lib/python3.11/site-packages"
+    installed = Path(np.__file__).parents[1]
+    for name in ("numpy", "numpy.libs", "onnxruntime", "openvino"):
+        shutil.copytree(installed / name, packages / name, copy_function=link)
+    (tmp_path / "bin").mkdir()
+    for script in ("ovc", "benchmark_app"):
+        (tmp_path / "bin" / script).touch()
+    # Without the packages that are installed here.
+    python = [sys.executable, "-S"]
+    command = run.replace("/opt/venv/bin/python", shlex.join(python)).replace("/opt/venv", str(tmp_path))
+    variables = {"PYTHONPATH": str(packages), "HOME": str(tmp_path), "ORT_DISABLE_TELEMETRY": "1"}
+    for step in (["sh", "-c", command], [*python, "-c", PROGRAM, str(ROOT / "models/zoo/mnist/1/t1.onnx")]):
+        ended = subprocess.run(step, env=os.environ | variables, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    left = sum(file.stat().st_size for file in (packages / "openvino").rglob("*") if file.is_file())
+    assert left < 110e6
 
 
 def test_the_health_check_asks_by_the_committed_script() -> None:
@@ -142,7 +211,7 @@ def test_the_health_check_asks_by_the_committed_script() -> None:
 
 def removed() -> list[str]:
     """Packages that are asked for and taken out again."""
-    names = [name for line in LINES for name in re.findall(r"uninstall --yes ([a-z ]+?)(?= &&|$)", line)]
+    names = [name for line in LINES for name in re.findall(r"uninstall --yes ([a-z -]+?)(?= &&|$)", line)]
     assert names
     return " ".join(names).split()
 
@@ -151,8 +220,8 @@ def removed() -> list[str]:
     "imports", ["service.app, service.cli, service.client", "onnxruntime", "hdrh.histogram", "loadtest.record"]
 )
 def test_what_runs_there_imports_nothing_that_was_taken_out(imports: str) -> None:
-    assert {"sympy", "setuptools", "pbr"} <= set(removed())
-    gone = [*removed(), "pkg_resources"]
+    assert {"setuptools", "pbr"} <= set(removed())
+    gone = [*(name.replace("-", "_") for name in removed()), "pkg_resources"]
     # None in sys.modules makes an import fail, as it would where the package is not installed.
     program = f"import sys; sys.modules.update(dict.fromkeys({gone!r})); import {imports}"
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)

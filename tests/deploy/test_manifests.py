@@ -15,6 +15,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from service.engines.cpu import store
 from service.settings import Settings
 from tests.deploy import kustomize
 from tests.deploy.kustomize import Manifest
@@ -152,15 +153,37 @@ def test_what_is_asked_for_is_what_is_granted(name: str) -> None:
 
 
 def test_pods_on_a_gpu_run_there_or_not_at_all() -> None:
-    """And keep what Triton compiles where the image has it."""
     assert environment("overlays/gpu")["LMHT_DEVICE"] == "cuda"
     assert all("LMHT_DEVICE" not in environment(name) for name in DEPLOYMENTS if name != "overlays/gpu")
-    (cache,) = re.findall(r"TRITON_CACHE_DIR=(\S+)", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
-    mounts = [mount["mountPath"] for mount in container("overlays/gpu")["volumeMounts"]]
-    assert any(cache.startswith(f"{mount}/") for mount in mounts)
     startup = probes(container("overlays/gpu"))["startupProbe"]
     assert startup["failureThreshold"] > probes(container("base"))["startupProbe"]["failureThreshold"]
     assert startup["httpGet"]["path"] == "/readyz"
+
+
+@pytest.mark.parametrize("name", [*DEPLOYMENTS, "kserve"])
+def test_what_is_compiled_has_a_volume_that_it_does_not_outgrow(name: str) -> None:
+    """The kubelet evicts a pod whose volume is above its limit, or all of them together above the container's."""
+    spec = one("kserve", "ServingRuntime")["spec"] if name == "kserve" else pod(name)
+    (each,) = spec["containers"]
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    limits = {
+        mount["mountPath"]: mebibytes(volumes[mount["name"]]["emptyDir"]["sizeLimit"])
+        for mount in each["volumeMounts"]
+        if "emptyDir" in volumes[mount["name"]]
+    }
+    caches = re.findall(r"(?:LMHT|TRITON)_CACHE_DIR=(\S+)", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    assert [str(Path(cache).parent) for cache in caches] == ["/cache", "/cache"]
+    # On a GPU nothing is compiled for the CPU.
+    if name != "overlays/gpu":
+        assert limits["/cache"] > store._LIMIT_BYTES / 2**20
+    of_pod = each["resources"]["limits"].get("ephemeral-storage")
+    assert (of_pod is None) == (name == "kserve")
+    assert of_pod is None or sum(limits.values()) < mebibytes(of_pod)
+
+
+def mebibytes(quantity: str) -> int:
+    """What Kubernetes writes as 64Mi or 1Gi."""
+    return int(quantity[:-2]) * {"Mi": 1, "Gi": 1024}[quantity[-2:]]
 
 
 def test_an_update_and_a_drained_node_leave_servers_that_answer() -> None:
@@ -234,6 +257,6 @@ def test_the_overlay_on_the_page_on_sizing_does_what_the_page_says(tmp_path: Pat
 def test_the_overlay_of_the_first_steps_has_keys_models_and_another_registry(tmp_path: Path) -> None:
     manifests = of_a_page("deploy/README.md", tmp_path)
     spec = manifests["Deployment"]["spec"]["template"]["spec"]
-    assert {volume["name"] for volume in spec["volumes"]} == {"tmp", "access", "models"}
+    assert {volume["name"] for volume in spec["volumes"]} == {"tmp", "cache", "access", "models"}
     assert [each["image"].partition("/")[0] for each in spec["containers"]] == ["REGISTRY"]
     assert "PersistentVolumeClaim" in manifests

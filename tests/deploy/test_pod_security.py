@@ -64,12 +64,12 @@ def test_pods_run_as_the_images_user_on_a_root_that_cannot_be_written(name: str)
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_what_may_be_written_is_tmp_and_what_triton_compiles_and_bounded(name: str) -> None:
+def test_what_may_be_written_is_tmp_and_what_is_compiled_and_bounded(name: str) -> None:
     volumes = {volume["name"]: volume for volume in pod(name)["volumes"]}
     mounts = container(name)["volumeMounts"]
     assert {mount["name"] for mount in mounts} == set(volumes)
     writable = {mount["mountPath"] for mount in mounts if not mount.get("readOnly")}
-    assert writable == ({"/tmp", "/cache"} if name == "overlays/gpu" else {"/tmp"})
+    assert writable == {"/tmp", "/cache"}
     assert all(volumes[mount["name"]]["emptyDir"]["sizeLimit"] for mount in mounts if not mount.get("readOnly"))
 
 

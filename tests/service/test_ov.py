@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from service.engines import EngineOptions, Unfinished, open_engine
 from service.engines.cpu.runtimes import GraphError, Signature
 from tests import tiny
 from tests.models import reference
+from tests.serving import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(not reference.OPENVINO, reason="needs openvino")
 if reference.OPENVINO:
@@ -86,6 +89,29 @@ def test_python_goes_on_while_it_compiles() -> None:
         turns += 1
     # With the lock held throughout there would be a handful: before, after, and between the calls.
     assert turns > 50
+
+
+_AT_ONCE = """
+import threading
+import numpy as np
+from openvino import opset1
+from service.engines.cpu.ov import OpenVino
+
+barrier = threading.Barrier(4)
+def look():
+    constant = opset1.constant(np.ones(3))
+    barrier.wait()
+    constant.data
+threads = [threading.Thread(target=look) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+"""
+
+
+@pytest.mark.parametrize("time", range(4))
+def test_threads_that_are_the_first_to_look_into_a_graph_do_not_wait_for_each_other(time: int) -> None:
+    """Without the line in `ov` that sees to it, more than half of the processes never ended."""
+    subprocess.run([sys.executable, "-c", _AT_ONCE], check=True, timeout=PATIENCE_S)
 
 
 # --- Counts in float64 -----------------------------------------------------------------------------------------------

@@ -48,6 +48,10 @@ _KINDS = {"f32": "float32", "f64": "float64"}
 # Of an OpenVINO error, lines that say where it was raised and not what is wrong.
 _NOISE = ("Exception from", "Check '", "FrontEnd API failed", "Summary:", "To facilitate")
 
+# Two threads that are the first to look into a tensor wait for each other for ever: OpenVINO then makes a table of
+# NumPy's types, and lets go of Python's lock while it holds the table's. A module is run by one thread alone.
+_ = ov.Tensor(np.zeros(1, np.float32)).data
+
 
 @dataclass(frozen=True)
 class _Output:

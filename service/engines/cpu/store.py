@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_LIMIT_BYTES = 2 * 1024**3
+_LIMIT_BYTES = 1024**3
 _SUFFIX, _UNFINISHED = ".npz", ".part"
 _ABANDONED_S = 3600.0
 _log = logging.getLogger("lmht")
