@@ -38,6 +38,7 @@ def serve(
         _settle_memory()
 
     app = create_app(settings, on_change=on_change, peers=Peers(folder), ahead=ahead.take)
+    gc.enable()  # the server turned it off
     services: Services = app.state.services
     limits = ConnectionLimits(
         connections=settings.max_connections,

@@ -125,11 +125,10 @@ def _serve(
     settings: Settings, listener: socket.socket, folder: Path | None = None, pipe: Connection | None = None
 ) -> None:
     with Ahead(settings) as ahead:
-        # Most of a second, in which models are opened already; without looking for garbage, of which there is none.
+        # Most of a second, in which models are opened already. There is no garbage to look for until the app is made.
         gc.disable()
         from service.process import serve
 
-        gc.enable()
 
         serve(settings, listener, folder, pipe, ahead, _BACKLOG)
 
