@@ -129,7 +129,6 @@ def _serve(
         gc.disable()
         from service.process import serve
 
-
         serve(settings, listener, folder, pipe, ahead, _BACKLOG)
 
 
