@@ -18,7 +18,6 @@ from loadtest.report.reading import (
     Course,
     Curve,
     accuracy,
-    little_load,
     quantiles_s,
     steps_of,
 )
@@ -54,7 +53,7 @@ def pareto(task: Sequence[Choice], objective: str) -> list[Chart]:
     """Accuracy against energy, against latency, and against the rate at which the objective held, if one is known."""
     charts = [
         _bought(task, Axis("energy of an image, µJ (estimate)", words.plain, log=True), "energy", "energy"),
-        _bought(task, Axis(f"median latency, ms ({little_load(task)})", words.plain, log=True), "latency", "latency"),
+        _bought(task, Axis("median latency at little load, ms", words.plain, log=True), "latency", "latency"),
     ]
     if any(c.peak_throughput for c in task):
         axis = Axis(f"images/s with {objective}", words.plain, log=True)
