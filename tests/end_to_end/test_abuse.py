@@ -29,6 +29,8 @@ BODY = json.dumps({"instances": tiny.images(1).tolist()}).encode()
 HEAD = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".encode()
 MIB = 1024 * 1024
 LIMIT_BYTES, READ_BYTES, MOST_EXTRA_BYTES = 16 * MIB, 64 * 1024, 50 * MIB
+# A thread that is done, such as one that completed an engine, wakes the event loop with a byte, which is read too.
+WAKING_BYTES = 16
 SLOW = 200
 
 
@@ -271,5 +273,5 @@ def test_of_a_gigabyte_no_more_is_read_than_the_limit_and_one_piece(process: Pro
     read, extra = found
     print(f"a gigabyte, {'in chunks' if chunked else 'announced'}: {read} bytes read, {extra / MIB:.1f} MiB more")
     around = (LIMIT_BYTES // len(piece) + 2) * len(b"10000\r\n\r\n")  # what is around the pieces is no part of the body
-    assert read <= (LIMIT_BYTES + around if chunked else 0) + READ_BYTES
+    assert read <= (LIMIT_BYTES + around if chunked else 0) + READ_BYTES + WAKING_BYTES
     assert extra < MOST_EXTRA_BYTES

@@ -74,6 +74,7 @@ def test_medians_and_ranges_are_those_of_the_counted_starts() -> None:
 def test_the_command_prints_the_figures_and_writes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measured, "measure", lambda *_: (FOUND,))
     monkeypatch.setenv("LMHT_THREADS", "1")
+    monkeypatch.delenv("LMHT_CACHE_DIR")
     monkeypatch.setenv("COLUMNS", "120")
     file = tmp_path / "starts.json"
     status, output, _ = run("bench", "start", "--models", str(tmp_path), "--json", str(file))
