@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -70,11 +70,11 @@ async def until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-def run(scenario: Callable[[Scene], object], repository: Path) -> None:
+def run(scenario: Callable[[Scene], Awaitable[None]], repository: Path) -> None:
     async def test() -> None:
         scene = Scene(repository)
         try:
-            await scenario(scene)  # type: ignore[misc]
+            await scenario(scene)
         finally:
             for engine in scene.engines:
                 engine.allowed.release(Growing.steps)
@@ -104,7 +104,7 @@ def test_a_model_serves_before_its_engine_is_complete_and_is_timed_anew_after(re
     run(scenario, repository)
 
 
-def test_one_that_takes_the_place_of_another_is_complete_before_it_does(repository: Path, tmp_path: Path) -> None:
+def test_one_that_takes_the_place_of_another_is_complete_before_it_does(repository: Path) -> None:
     async def scenario(scene: Scene) -> None:
         scene.at_once = True
         await scene.registry.load("tiny")
