@@ -159,7 +159,7 @@ def test_nobody_waits_for_a_pipe_that_is_not_read_and_what_is_lost_is_counted() 
                     assert line == f"INFO:     {text}"
                     kept += 1
         assert kept + lost == 1000
-        assert 100 <= kept < 1000
+        assert 90 <= kept < 1000  # 98 wait, and as many as the pipe took by then are gone already
         logger.info("and on it goes")
         assert read_lines(reading, "on it goes") == ["INFO:     and on it goes"]
 
