@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -72,7 +72,7 @@ class Ahead:
             with self._lock:
                 future = self._futures.pop(bundle.path, None)
             opened, engine = future.result() if future else (None, None)
-        except (Exception, CancelledError) as error:
+        except Exception as error:
             _log.debug("%s was not opened ahead: %r", bundle.path, error)
             return None
         if engine is None or opened == bundle:

@@ -109,6 +109,7 @@ class Registry:
         self._loading: set[str] = set()
         self._leaving: dict[asyncio.Task[None], ServedModel] = {}
         self._completing: set[asyncio.Task[None]] = set()
+        self._completion = asyncio.Lock()
         self._changing = asyncio.Lock()
         self._loaded = False
         self._stopping = False
@@ -318,30 +319,35 @@ class Registry:
 
     async def _complete_all(self) -> None:
         """Complete what is served, one model after the other. What fails is served on as it is."""
-        for model in self.models():
-            began = time.perf_counter()
+        async with self._completion:
+            for model in self.models():
+                if not self._stopping:
+                    await self._complete(model)
 
-            def check(model: ServedModel = model) -> None:
-                self.check_going_on()
-                if self._models.get(model.name, {}).get(model.version) is not model:
-                    raise Stopping
+    async def _complete(self, model: ServedModel) -> None:
+        began = time.perf_counter()
 
-            def rest(seconds: float, check: Callable[[], None] = check) -> None:
-                check()
-                self._rest(seconds)
+        def check() -> None:
+            self.check_going_on()
+            if self._models.get(model.name, {}).get(model.version) is not model:
+                raise Stopping
 
-            try:
-                with model.users:
-                    whole = await asyncio.to_thread(complete, model, check, rest)
-            except Stopping:
-                continue
-            except Exception:
-                _log.exception("%s/%d goes on being served, with smaller batches", *model.key)
-                continue
-            versions = self._models.get(model.name, {})
-            if whole is not None and versions.get(model.version) is model:
-                versions[model.version] = whole
-                self._on_complete(whole, time.perf_counter() - began)
+        def rest(seconds: float) -> None:
+            check()
+            self._rest(seconds)
+
+        try:
+            with model.users:
+                whole = await asyncio.to_thread(complete, model, check, rest)
+        except Stopping:
+            return
+        except Exception:  # whatever it was, what is open serves on
+            _log.exception("%s/%d goes on being served, with smaller batches", *model.key)
+            return
+        versions = self._models.get(model.name, {})
+        if whole is not None and versions.get(model.version) is model:
+            versions[model.version] = whole
+            self._on_complete(whole, time.perf_counter() - began)
 
     async def _put(self, model: ServedModel) -> None:
         if self._closed:

@@ -26,9 +26,10 @@ class Growing(GatedEngine):
         self.asked = threading.Event()
         self.allowed = threading.Semaphore(0)
         self.error_at: Exception | None = None
-        self.done = 0
+        self.done = self.calls = 0
 
     def complete(self, rest: Callable[[float], None] = lambda seconds: None) -> bool:
+        self.calls += 1
         if self.batch_sizes != (1,):
             return False
         self.asked.set()
@@ -68,6 +69,14 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not true():
             await asyncio.sleep(0.001)
+
+
+async def begun(scene: Scene) -> Growing:
+    """Its engine, while it is being completed."""
+    await scene.registry.load_all()
+    (engine,) = scene.engines
+    await until(engine.asked.is_set)
+    return engine
 
 
 def run(scenario: Callable[[Scene], Awaitable[None]], repository: Path) -> None:
@@ -117,9 +126,7 @@ def test_one_that_takes_the_place_of_another_is_complete_before_it_does(reposito
 
 def test_one_that_is_unloaded_meanwhile_is_closed_after_the_next_step(repository: Path) -> None:
     async def scenario(scene: Scene) -> None:
-        await scene.registry.load_all()
-        (engine,) = scene.engines
-        await until(engine.asked.is_set)
+        engine = await begun(scene)
         unloading = asyncio.create_task(scene.registry.unload("tiny"))
         await asyncio.sleep(0.02)
         assert not engine.closed  # a graph is being compiled
@@ -134,9 +141,7 @@ def test_one_that_is_unloaded_meanwhile_is_closed_after_the_next_step(repository
 
 def test_a_server_that_stops_does_not_wait_for_more_than_a_step(repository: Path) -> None:
     async def scenario(scene: Scene) -> None:
-        await scene.registry.load_all()
-        (engine,) = scene.engines
-        await until(engine.asked.is_set)
+        engine = await begun(scene)
         scene.registry.stop_loading()
         closing = asyncio.create_task(scene.registry.close())
         await asyncio.sleep(0.02)
@@ -162,5 +167,20 @@ def test_one_that_cannot_be_completed_serves_on(repository: Path, caplog: pytest
         assert scene.registry.get("tiny").engine is engine
         assert not engine.closed
         assert not scene.completed
+
+    run(scenario, repository)
+
+
+def test_loading_again_meanwhile_completes_nothing_twice(repository: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        engine = await begun(scene)
+        await scene.registry.load_all()
+        await asyncio.sleep(0.02)
+        assert engine.calls == 1
+        engine.allowed.release(engine.steps)
+        await until(lambda: bool(scene.completed))
+        await until(lambda: engine.calls == 2)  # which finds nothing to do
+        assert engine.done == engine.steps
+        assert len(scene.completed) == 1
 
     run(scenario, repository)

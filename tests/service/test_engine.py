@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -153,9 +154,10 @@ def test_a_batch_beyond_the_passes_there_are_is_made_up_of_them(made: Bundle, mo
 class RecordingRuntime:
     """Opens nothing, and says what it was to open."""
 
-    name, lets_go = "recording", True
+    name = "recording"
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self) -> None:
+        self.lets_go = True
         self.opened: list[tuple[int, int]] = []
 
     def open(self, graph: bytes, *, batch: int, threads: int, expected: Signature | None = None) -> Run:
@@ -194,6 +196,18 @@ def test_the_smallest_passes_come_first_and_of_the_others_those_of_the_largest_b
     assert opened == list(range(1, 1 + len(recording.opened)))
     assert list(engine.batch_sizes) == [2, 4, 8]
     assert not engine.complete()
+
+
+def test_whoever_compiled_rests_before_it_compiles_again(recording: RecordingRuntime, made: Bundle) -> None:
+    recording.lets_go = False
+    seen: list[int] = []
+
+    def rest(seconds: float) -> None:
+        time.sleep(0.02)
+        seen.append(len(recording.opened))
+
+    open_engine(made, EngineOptions(threads=1, batch_sizes=(1,)), rest)
+    assert seen == list(range(1, 1 + len(tiny.BUDGETS)))
 
 
 def test_an_engine_answers_before_while_and_after_it_is_completed(made: Bundle) -> None:

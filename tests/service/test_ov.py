@@ -108,8 +108,8 @@ threads = [threading.Thread(target=look) for _ in range(4)]
 """
 
 
-@pytest.mark.parametrize("time", range(4))
-def test_threads_that_are_the_first_to_look_into_a_graph_do_not_wait_for_each_other(time: int) -> None:
+@pytest.mark.parametrize("attempt", range(4))
+def test_threads_that_are_the_first_to_look_into_a_graph_do_not_wait_for_each_other(attempt: int) -> None:
     """Without the line in `ov` that sees to it, more than half of the processes never ended."""
     subprocess.run([sys.executable, "-c", _AT_ONCE], check=True, timeout=PATIENCE_S)
 

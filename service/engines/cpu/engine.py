@@ -43,8 +43,8 @@ class CpuEngine:
         smallest = {t: self._sizes[t][:1] for t in reversed(manifest.timesteps)}
         at_once = self._available if self._runtime.lets_go else 1
         with ThreadPoolExecutor(at_once, "compile") as pool:
-            for seconds in pool.map(self._open, smallest, [size for (size,) in smallest.values()]):
-                rest(seconds)
+            # Whoever compiled rests before it compiles again.
+            list(pool.map(lambda t: rest(self._open(t, *smallest[t])), smallest))
         self._batches = Batches(manifest.input.shape, smallest, self._pass)
         self._wanted_sizes = options.batch_sizes
         self._batch_sizes = options.batch_sizes[:1]

@@ -99,7 +99,7 @@ def _quietly() -> Iterator[None]:
         yield
     finally:
         for name in hidden:
-            del sys.modules[name]
+            sys.modules.pop(name, None)  # several threads may be at it
 
 
 def _words(tensor: Tensor | None) -> str:

@@ -44,9 +44,9 @@ class Store:
     def get(self, key: str) -> dict[str, npt.NDArray[Any]] | None:
         """What was kept under a key; None where nothing was, or the file is damaged."""
         path = self._folder / f"{key}{_SUFFIX}"
-        if not self._usable or not path.is_file() or not self._is_safe():
-            return None
         try:
+            if not self._usable or not path.is_file() or not self._is_safe():
+                return None
             with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:  # each array has a checksum
                 arrays = dict(kept)
             with suppress(OSError):  # a folder that can only be read is of use too
