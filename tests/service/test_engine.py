@@ -15,9 +15,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from models import bundle
-from models.bundle import Bundle, BundleError, Engine, Outputs
+from models.bundle import Bundle, BundleError, Engine, FloatArray, Outputs
 from models.energy.operations import pass_macs
 from service.engines import EngineError, EngineOptions, Unfinished, open_engine
+from service.engines.batches import Batches
 from service.engines.buckets import Buckets
 from service.engines.cpu import engine as cpu_engine
 from service.engines.cpu import runtimes
@@ -402,6 +403,26 @@ def test_passes_hold_every_batch_at_the_least_cost_with_padding_in_the_last_alon
             assert sum(passes[:-1]) < rows + more * sizes[-1] <= sum(passes)
             if rows <= 8:
                 assert cost(passes) == cheapest + more * cost(buckets.passes(sizes[-1]))
+
+
+@pytest.mark.parametrize(("large_s", "expected"), [(9.0, [1, 1, 1, 1]), (2.0, [4])])
+def test_batches_are_made_up_by_what_passes_were_measured_to_take(
+    monkeypatch: pytest.MonkeyPatch, large_s: float, expected: list[int]
+) -> None:
+    now = 0.0
+    ran: list[int] = []
+
+    def run(images: FloatArray, timesteps: int, size: int) -> Outputs:
+        nonlocal now
+        now += {1: 1.0, 4: large_s}[size]
+        ran.append(size)
+        return tiny.reference(images, timesteps)
+
+    monkeypatch.setattr("service.engines.batches.time.perf_counter", lambda: now)
+    made = Batches((1, 8, 8), {1: (1, 4)}, run)
+    ran.clear()
+    made.run(tiny.images(4), 1)
+    assert ran == expected
 
 
 def test_where_a_large_pass_is_slow_small_ones_make_up_the_batch() -> None:

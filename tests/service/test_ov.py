@@ -69,7 +69,11 @@ def graphs() -> dict[int, bytes]:
 # --- What it is told -------------------------------------------------------------------------------------------------
 
 
-def test_precision_and_threads_are_set(graphs: dict[int, bytes]) -> None:
+def test_precision_and_threads_are_set(graphs: dict[int, bytes], compiling: Compiling) -> None:
+    OpenVino().open(graphs[2], batch=2, threads=2)
+    # Spelt out, since where a processor has no bfloat16 nothing else would tell.
+    told = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0", "NUM_STREAMS": "1"}
+    assert compiling.settings == [told | {"ENABLE_CPU_PINNING": "NO", "INFERENCE_NUM_THREADS": "2"}]
     compiled, _ = OpenVino()._compile(graphs[2], 2, ov._SETTINGS | {"INFERENCE_NUM_THREADS": "2"}, None)
     assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 2

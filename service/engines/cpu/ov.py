@@ -136,7 +136,6 @@ class _Pass:
         count = len(images)
         with self._lock:
             self._images[:count] = images
-            self._images[count:] = 0
             try:
                 self._request.infer(share_outputs=True)
             except RuntimeError as error:
